@@ -1,0 +1,382 @@
+"""Sound to tensor: read, resample, level, trim, log-mel.
+
+Everything downstream sees mono float32 waves at 16 kHz and one loudness, so that a
+"domain" is a room or a microphone and not a volume knob. `LogMel` computes what
+`transformers.ClapFeatureExtractor` computes, in one batch and a third of the time.
+
+Lesson: notebooks/00_welcome.ipynb
+Shapes: n samples or clips, F frames, M mel bands.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+SAMPLE_RATE = 16_000
+LEVEL_DB = -26.0  # ITU-T P.56 speech level; leaves headroom for speech's peaks
+SILENCE_DB = -90.0  # below one step of a 16-bit recording: nothing to level
+MAX_WINDOWS = 20
+
+
+class AudioError(ValueError):
+    """Something that should be audio is not usable as audio."""
+
+
+def read_audio(path: str | Path, *, sample_rate: int = SAMPLE_RATE) -> torch.Tensor:
+    """Read a sound file as a mono wave, at its own loudness.
+
+    Args:
+        path: WAV, FLAC, Ogg (Vorbis or Opus), MP3 or whatever else libsndfile reads.
+            Several channels are averaged.
+        sample_rate: Rate of the result in hertz; the file is resampled to it.
+
+    Returns:
+        (n,) float32, amplitudes as in the file.
+
+    Raises:
+        AudioError: The file is missing, empty, truncated, not audio, a folder, or
+            holds NaN or infinite samples. The message says what to do.
+    """
+    import soundfile
+
+    path = Path(path)
+    if path.is_dir():
+        raise AudioError(
+            f"{path} is a folder, not a sound file; pass one of the files in it, or "
+            "read the folder with load_corpus."
+        )
+    if not path.is_file():
+        raise AudioError(f"{path} does not exist; check the path and its suffix.")
+    if path.stat().st_size == 0:
+        raise AudioError(f"{path} is empty (0 bytes); copy or download it again.")
+    if cause := _truncation(path):
+        raise AudioError(f"{path} is truncated: {cause}; copy or download it again.")
+    try:
+        with soundfile.SoundFile(path) as file:
+            promised, rate = file.frames, file.samplerate
+            samples = file.read(dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
+        raise AudioError(
+            f"{path} cannot be read as audio ({str(error).rstrip('.')}); it should be "
+            "a whole WAV, FLAC, Ogg or MP3 file. Convert or download it again."
+        ) from error
+    if len(samples) == 0:
+        raise AudioError(f"{path} holds no samples; record or download it again.")
+    # MP3 headers only estimate the length, so a shortfall there proves nothing.
+    if path.suffix.lower() != ".mp3" and len(samples) < promised:
+        raise AudioError(
+            f"{path} is truncated: its header promises {promised} samples, it holds "
+            f"{len(samples)}; copy or download it again."
+        )
+    wave = check_wave(torch.from_numpy(samples.mean(axis=1)), name=str(path))
+    return resample(wave, from_rate=rate, to_rate=sample_rate)
+
+
+def check_wave(wave: torch.Tensor | np.ndarray, *, name: str = "clip") -> torch.Tensor:
+    """Return a wave as a (n,) float32 tensor, or say what is wrong with it.
+
+    Args:
+        wave: 1-D tensor, array or list; integers are refused because their full
+            scale is unknown.
+        name: What the error message calls it.
+
+    Raises:
+        AudioError: Not one-dimensional, empty, not floating point, NaN or infinite.
+    """
+    try:
+        wave = torch.as_tensor(wave)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise AudioError(
+            f"{name} is a {type(wave).__name__}, not a wave; pass a 1-D tensor or "
+            "array of floats, or read a file with read_audio."
+        ) from error
+    if wave.ndim != 1:
+        raise AudioError(
+            f"{name} has shape {tuple(wave.shape)}; a wave has one dimension. Average "
+            "the channels, or pass one clip at a time."
+        )
+    if wave.numel() == 0:
+        raise AudioError(f"{name} is empty (0 samples); it needs at least one.")
+    if not wave.is_floating_point():
+        raise AudioError(
+            f"{name} has type {wave.dtype}; samples must be floats from -1 to 1. "
+            "Divide 16-bit integers by 32768."
+        )
+    wave = wave.to(torch.float32)
+    n_bad = int((~torch.isfinite(wave)).sum())
+    if n_bad:
+        raise AudioError(
+            f"{name} holds {n_bad} NaN or infinite samples of {wave.numel()}; all "
+            "must be finite. Record, convert or download it again."
+        )
+    return wave
+
+
+def resample(wave: torch.Tensor, *, from_rate: int, to_rate: int) -> torch.Tensor:
+    """Change the sample rate with soxr's high-quality filter.
+
+    torchaudio's resampler builds a huge filter for odd ratios such as TESS's
+    24,414 Hz to 16 kHz; soxr does not.
+
+    Returns:
+        (n * to_rate / from_rate, rounded) float32.
+    """
+    if min(from_rate, to_rate) <= 0:
+        raise AudioError(
+            f"sample rates are {from_rate} and {to_rate} Hz; both must be above 0."
+        )
+    if from_rate == to_rate:
+        return wave
+    import soxr
+
+    samples = soxr.resample(wave.cpu().numpy(), from_rate, to_rate, quality="HQ")
+    if samples.size == 0:  # a file of a few samples, brought down
+        raise AudioError(
+            f"a wave of {wave.numel()} samples at {from_rate} Hz is too short to "
+            f"resample to {to_rate} Hz; use a longer one."
+        )
+    return torch.from_numpy(samples).to(wave)
+
+
+def rms_db(wave: torch.Tensor) -> float:
+    """Root-mean-square level in decibels below full scale; silence is `-inf`.
+
+    Example:
+        >>> round(rms_db(torch.full((100,), 0.1)), 1)
+        -20.0
+    """
+    power = float(wave.double().square().mean())
+    return 10 * math.log10(power) if power > 0 else -math.inf
+
+
+_rms_db = rms_db  # `level` has an argument of that name
+
+
+def level(wave: torch.Tensor, *, rms_db: float = LEVEL_DB) -> torch.Tensor:
+    """Bring a wave to one loudness; the gain stops where the peak would pass 1.
+
+    A silent wave (below -90 dB) comes back as it is.
+    """
+    now = _rms_db(wave)
+    if now < SILENCE_DB:
+        return wave.clone()
+    gain = 10 ** ((rms_db - now) / 20)
+    return wave * min(gain, 1.0 / float(wave.abs().max()))
+
+
+def trim(
+    wave: torch.Tensor,
+    *,
+    sample_rate: int = SAMPLE_RATE,
+    top_db: float = 35.0,
+    margin_seconds: float = 0.05,
+) -> torch.Tensor:
+    """Cut the quiet before and after; a pause in the middle stays.
+
+    Args:
+        wave: (n,).
+        sample_rate: In hertz.
+        top_db: Frames of 20 ms more than this below the loudest count as quiet.
+        margin_seconds: Kept on either side of what is not quiet.
+
+    Returns:
+        (m,) with 1 <= m <= n; a silent wave comes back whole.
+    """
+    frame = max(1, sample_rate // 50)
+    n_frames = -(-wave.numel() // frame)
+    padded = torch.nn.functional.pad(wave, (0, n_frames * frame - wave.numel()))
+    power = padded.view(n_frames, frame).double().square().mean(dim=1)
+    if 10 * math.log10(float(power.max()) + 1e-30) < SILENCE_DB:
+        return wave
+    loud = torch.nonzero(power > power.max() * 10 ** (-top_db / 10)).flatten()
+    margin = round(margin_seconds * sample_rate)
+    start = max(0, int(loud[0]) * frame - margin)
+    stop = min(wave.numel(), (int(loud[-1]) + 1) * frame + margin)
+    return wave[start:stop]
+
+
+@dataclass(frozen=True)
+class LogMel:
+    """The log-mel picture that a CLAP audio tower looks at.
+
+    Equal to `transformers.ClapFeatureExtractor` with `truncation="rand_trunc"`
+    (Slaney mel scale and area norm, power spectrum, 10 log10 with a floor of 1e-10),
+    except that nothing is cropped at random: `windows` covers long clips instead.
+
+    The defaults are `clap-mini`'s; `from_extractor` copies any other model's.
+
+    Example:
+        >>> LogMel()([torch.zeros(16_000)]).shape
+        torch.Size([1, 1, 251, 64])
+    """
+
+    sample_rate: int = SAMPLE_RATE
+    n_fft: int = 1024
+    hop_length: int = 192
+    n_mels: int = 64
+    f_min: float = 50.0
+    f_max: float = 8000.0
+    max_seconds: float = 3.0
+    padding: str = "repeatpad"
+
+    def __post_init__(self) -> None:
+        if self.padding not in ("repeatpad", "repeat", "pad"):
+            raise ValueError(
+                f"padding is {self.padding!r}; it must be 'repeatpad', 'repeat' or "
+                "'pad'."
+            )
+
+    @classmethod
+    def from_extractor(cls, extractor: object) -> LogMel:
+        """Copy the settings of a `ClapFeatureExtractor`.
+
+        Raises:
+            ValueError: The extractor is of the fusion kind, whose four-channel
+                pictures another architecture expects.
+        """
+        if extractor.truncation == "fusion":
+            raise ValueError(
+                "this feature extractor has truncation='fusion'; LogMel gives the "
+                "one-channel pictures of truncation='rand_trunc'. Use an unfused "
+                "model such as 'laion/clap-htsat-unfused'."
+            )
+        return cls(
+            sample_rate=extractor.sampling_rate,
+            n_fft=extractor.fft_window_size,
+            hop_length=extractor.hop_length,
+            n_mels=extractor.feature_size,
+            f_min=float(extractor.frequency_min),
+            f_max=float(extractor.frequency_max),
+            max_seconds=extractor.max_length_s,
+            padding=extractor.padding,
+        )
+
+    @property
+    def n_samples(self) -> int:
+        """Samples in one window."""
+        return round(self.max_seconds * self.sample_rate)
+
+    @property
+    def n_frames(self) -> int:
+        """Frames in one picture."""
+        return self.n_samples // self.hop_length + 1
+
+    def windows(self, wave: torch.Tensor) -> list[torch.Tensor]:
+        """Cut a wave into pieces that fit the model.
+
+        A wave that fits is one piece. A longer one becomes full windows, evenly
+        spaced, first at the start and last at the end, as few as cover the whole;
+        beyond 20 windows there are 20, with gaps between them.
+        """
+        surplus = wave.numel() - self.n_samples
+        if surplus <= 0:
+            return [wave]
+        n_windows = min(MAX_WINDOWS, -(-wave.numel() // self.n_samples))
+        starts = [round(i * surplus / (n_windows - 1)) for i in range(n_windows)]
+        return [wave[start : start + self.n_samples] for start in starts]
+
+    def pad(self, wave: torch.Tensor) -> torch.Tensor:
+        """Fill a wave up to `n_samples` the way this model was trained with."""
+        n = wave.numel()
+        if n > self.n_samples:
+            raise AudioError(
+                f"clip has {n} samples; this model takes at most {self.n_samples} "
+                f"({self.max_seconds:g} s). Cut it with LogMel.windows first."
+            )
+        if n == 0:
+            raise AudioError("clip is empty (0 samples); it needs at least one.")
+        if self.padding == "repeat":
+            wave = wave.repeat(self.n_samples // n + 1)[: self.n_samples]
+        elif self.padding == "repeatpad":  # whole repeats only, then silence
+            wave = wave.repeat(self.n_samples // n)
+        return torch.nn.functional.pad(wave, (0, self.n_samples - wave.numel()))
+
+    def __call__(self, waves: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Log-mel pictures of clips no longer than `max_seconds`.
+
+        Args:
+            waves: n tensors (samples,), or one tensor (n, samples), at `sample_rate`.
+
+        Returns:
+            (n, 1, F, M) float32 in decibels, from -100 up, on the waves' device.
+
+        Raises:
+            AudioError: No clips, or a clip is empty or longer than `max_seconds`.
+        """
+        if len(waves) == 0:
+            raise AudioError("there are no clips; LogMel needs at least one.")
+        batch = torch.stack([self.pad(wave) for wave in waves])  # (n, samples)
+        # Double precision where there is any: in single precision the rounding of a
+        # loud low tone would fill the empty bands above it.
+        exact = batch.device.type != "mps"
+        batch = batch.to(torch.float64 if exact else torch.float32)
+        spectrum = torch.stft(
+            batch,
+            n_fft=self.n_fft,
+            hop_length=self.hop_length,
+            window=torch.hann_window(
+                self.n_fft, dtype=batch.dtype, device=batch.device
+            ),
+            center=True,
+            pad_mode="reflect",
+            return_complex=True,
+        )
+        power = spectrum.real.square() + spectrum.imag.square()  # (n, bins, F)
+        filters = _mel_filters(
+            self.n_fft, self.n_mels, self.f_min, self.f_max, self.sample_rate
+        )
+        mel = power.transpose(1, 2) @ filters.to(batch)  # (n, F, M)
+        return (10 * mel.clamp_min(1e-10).log10()).float().unsqueeze(1)
+
+
+@functools.lru_cache(maxsize=8)
+def _mel_filters(
+    n_fft: int, n_mels: int, f_min: float, f_max: float, sample_rate: int
+) -> torch.Tensor:
+    """Slaney filters, (bins, M) float64, from transformers' own function."""
+    from transformers.audio_utils import mel_filter_bank
+
+    filters = mel_filter_bank(
+        num_frequency_bins=n_fft // 2 + 1,
+        num_mel_filters=n_mels,
+        min_frequency=f_min,
+        max_frequency=f_max,
+        sampling_rate=sample_rate,
+        norm="slaney",
+        mel_scale="slaney",
+    )
+    return torch.from_numpy(filters)
+
+
+def _truncation(path: Path) -> str:
+    """Why a file is shorter than it says, or "".
+
+    libsndfile reads a cut WAV or Ogg file to its end without a word, so the two
+    containers are asked here.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        head = stream.read(12)
+        if head[:4] == b"RIFF" and head[8:] == b"WAVE":
+            said = int.from_bytes(head[4:8], "little") + 8
+            # Recorders that stream leave 0 or all ones where the size should be.
+            if 8 < said < 0xFFFFFFF0 and said > size + 1:
+                return f"its header promises {said} bytes, it has {size}"
+        if head[:4] == b"OggS":
+            stream.seek(max(0, size - 65_536))  # no Ogg page is longer
+            tail = stream.read()
+            last = tail.rfind(b"OggS")
+            page = tail[last:]
+            if last < 0 or len(page) < 27 or not page[5] & 4:
+                return "its last Ogg page is not marked as the end"
+            n_segments = page[26]
+            if len(page) < 27 + n_segments + sum(page[27 : 27 + n_segments]):
+                return "its last Ogg page is cut short"
+    return ""
