@@ -1,0 +1,62 @@
+# The course in a few words. `make help` lists them.
+
+PYTHON ?= python3
+# How many notebooks and test modules to run at once in `make test`.
+WORKERS ?= 2
+# Where to take torch from, if not from the usual index: a page of wheels, for
+# instance the CPU-only one that README names.
+TORCH_INDEX ?=
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+NBVAL := --nbval-lax --nbval-current-env \
+	--nbval-cell-timeout=180 --nbval-kernel-startup-timeout=60
+
+.DEFAULT_GOAL := help
+.PHONY: help course test lab benchmark clean .venv
+
+help:  ## say what can be made
+	@sed -n 's/^\([a-z.]*\):[^#]*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) \
+	| awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
+
+.venv: .venv/.installed  ## install everything into .venv (the rest does it too)
+
+.venv/.installed: pyproject.toml
+	@echo "Installing into .venv: some minutes and 5 GB, once"
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) \
+		"torch>=2.11,<2.12" "torchaudio>=2.11,<2.12")
+	$(PIP) --editable ".[test]"
+	@touch $@
+
+# What runs from here on needs no network; these make sure that it asks for none.
+course test: export HF_HUB_OFFLINE = 1
+course test: export TRANSFORMERS_OFFLINE = 1
+course test lab: export HF_HUB_DISABLE_TELEMETRY = 1
+
+course: .venv/.installed  ## run all notebooks, write build/course/index.html
+	$(BIN)/python -m clepdg_lib course
+
+# One thread per worker: two workers with two threads each would fight for two cores.
+test: export OMP_NUM_THREADS = 1
+test: .venv/.installed  ## check style, run the unit tests and all notebooks
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/python -m pytest --quiet -n $(WORKERS) --dist loadscope $(NBVAL) \
+		tests notebooks
+
+lab: .venv/.installed  ## open the first notebook in JupyterLab
+	$(BIN)/jupyter lab --ip=127.0.0.1 notebooks/00_welcome.ipynb
+
+benchmark: .venv/.benchmark  ## leave-one-corpus-out on real speech (CLEPDG_CORPORA)
+	@mkdir -p build
+	$(BIN)/python -m clepdg_lib benchmark --tier audio --json build/benchmark.json
+
+.venv/.benchmark: .venv/.installed
+	$(PIP) --editable ".[benchmark]"
+	@touch $@
+
+clean:  ## remove what was made, .venv and build
+	rm -rf .venv build .pytest_cache .ruff_cache *.egg-info
+	find clepdg_lib tests data notebooks -name __pycache__ -prune -exec rm -rf {} +
+	find notebooks -name .ipynb_checkpoints -prune -exec rm -rf {} +
