@@ -1,0 +1,309 @@
+"""Put a voice in a room, a crowd, a telephone.
+
+An environment is the physical thing that shifts a domain: a room's reverberation,
+the noise in it, the channel the sound came through. (An acoustic *context*, in
+`acpt`, is the learned thing.) Everything is synthesised from a seed; there are no
+recordings here. It is quick enough to give every training clip a new place.
+
+Lesson: notebooks/05_generalise_across_domains.ipynb
+Shapes: n samples.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+import torchaudio.functional as F
+
+from clepdg_lib.audio import SAMPLE_RATE, check_wave, level
+from clepdg_lib.noises import (
+    NOISE_WORDS,
+    NOISES,
+    check_choice,
+    convolve,
+    fast_length,
+    noise,
+    pick,
+    uniform,
+)
+
+CHANNELS = ("full", "telephone", "radio")
+ROOMS = ("none", "small", "medium", "large")
+# RT60 in seconds: furnished rooms, classrooms and offices, halls and churches
+# (ranges as in ISO 3382-2 surveys and the ACE challenge's rooms).
+ROOM_RT60 = {"small": (0.15, 0.4), "medium": (0.4, 0.9), "large": (1.0, 2.4)}
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A place, in numbers and in words.
+
+    Attributes:
+        name: Key in `ENVIRONMENTS`, or "random".
+        caption: The place in words, to follow a clause: "a man speaks {caption}".
+        room: One of `ROOMS`.
+        rt60_seconds: Time in which reverberation falls by 60 dB; 0 is no room.
+        direct_to_reverb_db: Direct sound over reverberation; low means far away.
+        noise: One of `NOISES`, or "none".
+        snr_db: Voice (with its reverberation) over noise.
+        low_hz: Lower edge of the pass band; 0 is none.
+        high_hz: Upper edge of the pass band; 8000 is none.
+        channel: "full", "telephone" (8-bit mu-law) or "radio" (overdriven).
+    """
+
+    name: str
+    caption: str
+    room: str = "none"
+    rt60_seconds: float = 0.0
+    direct_to_reverb_db: float = 20.0
+    noise: str = "none"
+    snr_db: float = 40.0
+    low_hz: float = 0.0
+    high_hz: float = 8000.0
+    channel: str = "full"
+
+    def __post_init__(self) -> None:
+        check_choice("room", self.room, ROOMS)
+        check_choice("noise", self.noise, ("none", *NOISES))
+        check_choice("channel", self.channel, CHANNELS)
+
+
+def place(
+    wave: torch.Tensor,
+    environment: str | Environment,
+    *,
+    generator: torch.Generator,
+    severity: float = 1.0,
+    sample_rate: int = SAMPLE_RATE,
+) -> torch.Tensor:
+    """Let a clip be heard in an environment.
+
+    First the room, then the noise, then the channel, then the usual level.
+
+    Args:
+        wave: (n,) floats.
+        environment: A name in `ENVIRONMENTS`, or an `Environment`.
+        generator: Draws the room's echoes and the noise.
+        severity: From 0 (the clip untouched) through 1 (the environment as
+            described) to 3. It multiplies the amplitude of reverberation and noise,
+            and its square root the octaves that the channel takes away.
+        sample_rate: In hertz.
+
+    Returns:
+        (n,) float32, levelled to -26 dB unless the clip is silent.
+
+    Raises:
+        ValueError: Unknown environment, or severity outside 0 to 3.
+    """
+    environment = _find(environment)
+    wave = check_wave(wave)
+    if not 0 <= severity <= 3:
+        raise ValueError(f"severity is {severity}; it must lie between 0 and 3.")
+    if severity == 0:
+        return wave.clone()
+    harder_db = 20 * math.log10(severity)
+    heard = wave
+    if environment.rt60_seconds > 0:
+        response = room_response(
+            environment.rt60_seconds,
+            environment.direct_to_reverb_db - harder_db,
+            generator=generator,
+            sample_rate=sample_rate,
+        )
+        heard = convolve(heard, response)
+    if environment.noise != "none" and heard.any():
+        sound = noise(
+            environment.noise, len(wave), generator=generator, sample_rate=sample_rate
+        )
+        snr = torch.tensor([environment.snr_db - harder_db])
+        heard = F.add_noise(heard[None], sound[None], snr)[0]
+    nyquist = sample_rate / 2
+    low = environment.low_hz * math.sqrt(severity)
+    high = nyquist * min(1.0, environment.high_hz / nyquist) ** math.sqrt(severity)
+    if low > 0 or high < nyquist:
+        heard = _band_limit(heard, low_hz=low, high_hz=high, sample_rate=sample_rate)
+    heard = level(heard)
+    if environment.channel == "telephone":
+        # 8-bit mu-law, as in ITU-T G.711
+        heard = F.mu_law_decoding(F.mu_law_encoding(heard.clamp(-1, 1), 256), 256)
+    elif environment.channel == "radio":
+        heard = torch.tanh(6 * severity * heard)
+    return level(heard)
+
+
+def room_response(
+    rt60_seconds: float,
+    direct_to_reverb_db: float,
+    *,
+    generator: torch.Generator,
+    sample_rate: int = SAMPLE_RATE,
+) -> torch.Tensor:
+    """Impulse response of an invented room.
+
+    A direct sound of 1 at sample 0, a dozen early reflections, then noise that
+    decays exponentially (Moorer 1979), above about 2 kHz twice as fast, as air and
+    curtains make it.
+
+    Returns:
+        (n,) float32 with n about rt60_seconds * sample_rate.
+    """
+    if rt60_seconds <= 0:
+        raise ValueError(f"rt60_seconds is {rt60_seconds}; it must be above 0.")
+    n = max(64, round(rt60_seconds * sample_rate))
+    seconds = torch.arange(n) / sample_rate
+    decay = torch.exp(-math.log(1000) / rt60_seconds * seconds)
+    rough = torch.randn(n, generator=generator)
+    smooth = torch.nn.functional.avg_pool1d(
+        rough[None], kernel_size=5, stride=1, padding=2
+    )[0]
+    tail = smooth * decay + (rough - smooth) * decay.square()
+    # The bigger the room, the later its first echo; reflections grow dense with time.
+    first = 1 + round(min(0.015, 0.004 + 0.006 * rt60_seconds) * sample_rate)
+    tail[: min(first, n // 2)] = 0
+    span = min(n - 1, first + round(0.05 * sample_rate))
+    where = torch.randint(min(first, span - 1), span, (12,), generator=generator)
+    sign = torch.randint(0, 2, (12,), generator=generator) * 2.0 - 1
+    tail[where] += 3.0 * sign * decay[where]
+    tail[0] = 0
+    energy = tail.square().sum().clamp_min(1e-12)
+    tail *= (10 ** (-direct_to_reverb_db / 10) / energy).sqrt()
+    tail[0] = 1.0
+    return tail
+
+
+def random_environment(
+    generator: torch.Generator, *, name: str = "random"
+) -> Environment:
+    """Draw a place: room, distance, noise, level of noise, channel.
+
+    Three in ten have no room, three in ten no noise, seven in ten the full band.
+    `caption` says in words what was drawn, and nothing of the numbers.
+
+    Returns:
+        An `Environment`.
+
+    Example:
+        >>> generator = torch.Generator().manual_seed(5)
+        >>> place(torch.ones(16_000), random_environment(generator),
+        ...       generator=generator).shape
+        torch.Size([16000])
+    """
+    room = pick(("none",) * 3 + ("small", "medium", "large") * 2, generator)
+    kinds = tuple(NOISES)
+    kind = "none" if uniform(0, 1, generator) < 0.3 else pick(kinds, generator)
+    channel = pick(("full",) * 7 + ("telephone",) * 2 + ("radio",), generator)
+    low, high = 0.0, 8000.0
+    if channel == "telephone":
+        low, high = uniform(200, 400, generator), uniform(2800, 3800, generator)
+    elif channel == "radio":
+        low, high = uniform(100, 300, generator), uniform(3800, 5500, generator)
+    rt60 = uniform(*ROOM_RT60[room], generator) if room != "none" else 0.0
+    drawn = Environment(
+        name=name,
+        caption="",
+        room=room,
+        rt60_seconds=rt60,
+        direct_to_reverb_db=uniform(-6, 10, generator),
+        noise=kind,
+        snr_db=uniform(0, 25, generator),
+        low_hz=low,
+        high_hz=high,
+        channel=channel,
+    )
+    return replace(drawn, caption=describe(drawn))
+
+
+def vary(environment: str | Environment, *, generator: torch.Generator) -> Environment:
+    """The same kind of place on another day: its numbers moved by a little."""
+    place_ = _find(environment)
+    high = place_.high_hz * uniform(0.9, 1.1, generator)
+    return replace(
+        place_,
+        rt60_seconds=place_.rt60_seconds * uniform(0.75, 1.3, generator),
+        direct_to_reverb_db=place_.direct_to_reverb_db + uniform(-3, 3, generator),
+        snr_db=place_.snr_db + uniform(-4, 4, generator),
+        low_hz=place_.low_hz * uniform(0.85, 1.15, generator),
+        high_hz=high if place_.high_hz < 8000 else place_.high_hz,
+    )
+
+
+def describe(environment: Environment) -> str:
+    """Room, noise and channel in words: "in a large room, with rain"."""
+    parts = []
+    if environment.room != "none":
+        far = " far away" if environment.direct_to_reverb_db < -2 else ""
+        parts.append(f"{far} in a {environment.room} room".strip())
+    if environment.noise != "none":
+        loud = "loud " if environment.snr_db < 8 else ""
+        parts.append(f"with {loud}{NOISE_WORDS[environment.noise]}")
+    if environment.channel != "full":
+        words = {"telephone": "over the telephone", "radio": "over the radio"}
+        parts.append(words[environment.channel])
+    return ", ".join(parts) or "close to the microphone, in silence"
+
+
+def _band_limit(
+    wave: torch.Tensor, *, low_hz: float, high_hz: float, sample_rate: int
+) -> torch.Tensor:
+    """Zero-phase band pass with the slopes of an eighth-order Butterworth filter."""
+    n = fast_length(len(wave) + 1024)  # room for the filter's ringing
+    hertz = torch.fft.rfftfreq(n, 1 / sample_rate)
+    gain = torch.ones_like(hertz)
+    if low_hz > 0:
+        gain /= (1 + (low_hz / hertz.clamp_min(1e-3)) ** 16).sqrt()
+    if high_hz < sample_rate / 2:
+        gain /= (1 + (hertz / high_hz) ** 16).sqrt()
+    return torch.fft.irfft(torch.fft.rfft(wave, n) * gain, n)[: len(wave)]
+
+
+def _find(environment: str | Environment) -> Environment:
+    if isinstance(environment, Environment):
+        return environment
+    check_choice("environment", environment, tuple(ENVIRONMENTS))
+    return ENVIRONMENTS[environment]
+
+
+ENVIRONMENTS: dict[str, Environment] = {
+    place_.name: place_
+    for place_ in (
+        Environment("studio", "in a quiet studio", noise="pink", snr_db=45.0),
+        Environment(
+            "telephone",
+            "over the telephone",
+            room="small",
+            rt60_seconds=0.2,
+            direct_to_reverb_db=12.0,
+            noise="white",
+            snr_db=22.0,
+            low_hz=300.0,
+            high_hz=3400.0,
+            channel="telephone",
+        ),
+        Environment(
+            "living room",
+            "in a living room",
+            room="small",
+            rt60_seconds=0.45,
+            direct_to_reverb_db=1.0,
+            noise="fan",
+            snr_db=16.0,
+        ),
+        Environment(
+            "street",
+            "in a busy street",
+            noise="traffic",
+            snr_db=4.0,
+        ),
+        Environment(
+            "hall",
+            "in a large hall",
+            room="large",
+            rt60_seconds=1.8,
+            direct_to_reverb_db=-4.0,
+            noise="pink",
+            snr_db=20.0,
+        ),
+    )
+}
