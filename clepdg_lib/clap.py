@@ -1,0 +1,458 @@
+"""Two towers, one space: hear a clip, read a sentence, compare.
+
+`Clap` wraps a `transformers.ClapModel` behind three verbs: `embed_audio`,
+`embed_text` and `embed_tokens`, the last for sentences of which some words are
+vectors that no vocabulary holds (soft prompts). The bundled `clap-mini` and LAION's
+checkpoints go through the same class.
+
+Source: Elizalde et al. 2023 and Wu et al. 2023 (CLAP); weights as in transformers.
+Lesson: notebooks/01_probe_clap.ipynb
+Shapes: n clips or sentences, L tokens, D text width, dim width of the joint space.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
+
+from clepdg_lib.audio import AudioError, LogMel, check_wave, read_audio, resample
+from clepdg_lib.cache import EmbeddingCache, content_key
+from clepdg_lib.corpora import Corpus
+from clepdg_lib.files import data_root
+
+BUNDLED = ("clap-mini", "clep-mini")
+Clip = str | Path | torch.Tensor | np.ndarray
+
+
+class Clap:
+    """A CLAP model with its tokenizer and its view of sound.
+
+    Embeddings are float32, L2-normalised, one row per input, on the CPU.
+
+    Attributes:
+        model: The `ClapModel`, in evaluation mode.
+        log_mel: Turns waves into the pictures that the audio tower sees.
+        dim: Width of the joint space.
+        name: What it was loaded as.
+        history: After fine-tuning, a table with one row per epoch; else None.
+    """
+
+    def __init__(
+        self,
+        model: ClapModel,
+        tokenizer: Any,
+        extractor: ClapFeatureExtractor,
+        *,
+        name: str = "clap",
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.model = model.to(device).eval()
+        self.tokenizer = tokenizer
+        self.extractor = extractor
+        self.log_mel = LogMel.from_extractor(extractor)
+        self.name = name
+        self.device = torch.device(device)
+        self.dim = int(model.config.projection_dim)
+        self.history: pd.DataFrame | None = None
+
+    def __repr__(self) -> str:
+        millions = sum(p.numel() for p in self.model.parameters()) / 1e6
+        return f"Clap({self.name!r}, dim={self.dim}, {millions:.1f} M parameters)"
+
+    # ---------------------------------------------------------------- sound
+    def embed_audio(
+        self,
+        clips: Sequence[Clip] | Clip,
+        *,
+        sample_rate: int = 16_000,
+        batch_size: int = 64,
+        on_error: str = "raise",
+        progress: bool = False,
+    ) -> torch.Tensor:
+        """Embed clips, as loud as they come.
+
+        A clip longer than the model's window is cut into evenly spaced windows that
+        cover it (`LogMel.windows`), and their mean direction stands for it.
+
+        Args:
+            clips: ``n`` paths, or 1-D float tensors or arrays at ``sample_rate``.
+            sample_rate: Of the tensors, in hertz; files say their own.
+            batch_size: Windows that go through the tower at once.
+            on_error: ``"raise"``, or ``"skip"`` to leave unusable clips out (the
+                result is then shorter) and warn with their count.
+            progress: Show a bar.
+
+        Returns:
+            (n, dim) float32, L2-normalised.
+
+        Raises:
+            AudioError: A clip that is no usable sound, or no clips at all.
+        """
+        if on_error not in ("raise", "skip"):
+            raise ValueError(f"on_error is {on_error!r}; it must be 'raise' or 'skip'")
+        if isinstance(clips, (str, Path)) or getattr(clips, "ndim", 0) == 1:
+            clips = [clips]  # one clip is a list of one
+        if len(clips) == 0:
+            raise AudioError("there are no clips to embed; pass at least one")
+        problems: list[str] = []
+
+        def waves() -> Iterator[torch.Tensor]:
+            for i, clip in enumerate(clips):
+                try:
+                    yield self._wave(clip, sample_rate, f"clip {i}")
+                except AudioError as error:
+                    if on_error == "raise":
+                        raise
+                    problems.append(str(error))
+
+        rows = list(
+            self._embed_waves(waves(), batch_size, total=len(clips), bar=progress)
+        )
+        if problems:
+            warnings.warn(
+                f"{len(problems)} of {len(clips)} clips left out; the first: "
+                f"{problems[0]}",
+                stacklevel=2,
+            )
+        if not rows:
+            raise AudioError(f"none of {len(clips)} clips is usable: {problems[0]}")
+        return torch.stack(rows)
+
+    @torch.inference_mode()
+    def embed_mels(
+        self, mels: torch.Tensor, *, batch_size: int = 64
+    ) -> torch.Tensor:
+        """Embed log-mel pictures (n, 1, frames, mels) -> (n, dim)."""
+        parts = [
+            self.audio_features(part.to(self.device)).cpu()
+            for part in mels.float().split(batch_size)
+        ]
+        return torch.cat(parts)
+
+    def audio_features(self, mels: torch.Tensor) -> torch.Tensor:
+        """Run the audio tower, with gradients: (n, 1, frames, mels) -> (n, dim)."""
+        longer = torch.zeros(len(mels), 1, dtype=torch.bool, device=mels.device)
+        return self.model.get_audio_features(
+            input_features=mels, is_longer=longer
+        ).pooler_output.float()
+
+    def _wave(self, clip: Clip, sample_rate: int, name: str) -> torch.Tensor:
+        if isinstance(clip, (str, Path)):
+            return read_audio(clip, sample_rate=self.log_mel.sample_rate)
+        wave = check_wave(clip, name=name)
+        return resample(
+            wave, from_rate=sample_rate, to_rate=self.log_mel.sample_rate
+        )
+
+    def _embed_waves(
+        self,
+        waves: Iterator[torch.Tensor],
+        batch_size: int,
+        *,
+        total: int,
+        bar: bool,
+    ) -> Iterator[torch.Tensor]:
+        """Stream waves through the tower: a batch of windows in memory at a time."""
+        windows: list[torch.Tensor] = []
+        counts: list[int] = []  # windows of each wave still in `windows`
+        shown = tqdm(waves, total=total, desc="embedding", unit="clip", disable=not bar)
+        for wave in shown:
+            pieces = self.log_mel.windows(wave)
+            windows += pieces
+            counts.append(len(pieces))
+            if len(windows) >= batch_size:
+                yield from self._embed_windows(windows, counts)
+                windows, counts = [], []
+        if windows:
+            yield from self._embed_windows(windows, counts)
+
+    def _embed_windows(
+        self, windows: list[torch.Tensor], counts: list[int]
+    ) -> Iterator[torch.Tensor]:
+        features = self.embed_mels(self.log_mel(windows), batch_size=len(windows))
+        for part in features.split(counts):  # (windows of one clip, dim)
+            yield F.normalize(part.mean(dim=0), dim=-1)
+
+    # ----------------------------------------------------------------- text
+    @torch.inference_mode()
+    def embed_text(
+        self, texts: Sequence[str] | str, *, batch_size: int = 256
+    ) -> torch.Tensor:
+        """Embed sentences -> (n, dim).
+
+        Raises:
+            ValueError: No sentences, or one that is not a string or is empty.
+        """
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        if not texts:
+            raise ValueError("there are no sentences to embed; pass at least one")
+        for i, text in enumerate(texts):
+            if not isinstance(text, str) or not text.strip():
+                raise ValueError(
+                    f"sentence {i} is {text!r}; each must be a string with words in it"
+                )
+        parts = []
+        for start in range(0, len(texts), batch_size):
+            ids, mask = self._tokenize(texts[start : start + batch_size])
+            found = self.model.get_text_features(input_ids=ids, attention_mask=mask)
+            parts.append(found.pooler_output.float().cpu())
+        return torch.cat(parts)
+
+    def token_embeddings(
+        self, texts: Sequence[str]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Look sentences up in the token table, before any layer.
+
+        Returns:
+            (n, L, D) vectors, specials included, and their (n, L) mask.
+        """
+        ids, mask = self._tokenize(list(texts))
+        return self.model.get_input_embeddings()(ids).detach(), mask
+
+    def embed_tokens(self, vectors: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Embed sentences given as token vectors, with gradients to the vectors.
+
+        Args:
+            vectors: (n, L, D), start and end tokens included.
+            mask: (n, L), 1 where a token is.
+
+        Returns:
+            (n, dim), exactly `embed_text` of the same tokens.
+
+        Raises:
+            ValueError: Shapes that do not fit, or more tokens than the tower has
+                positions for.
+        """
+        config = self.model.config.text_config
+        limit = config.max_position_embeddings - config.pad_token_id - 1
+        if vectors.ndim != 3 or vectors.shape[-1] != config.hidden_size:
+            raise ValueError(
+                f"vectors have shape {tuple(vectors.shape)}; they must be "
+                f"(n, L, {config.hidden_size})"
+            )
+        if vectors.shape[1] > limit:
+            raise ValueError(
+                f"a sentence of {vectors.shape[1]} tokens is too long: this tower "
+                f"takes {limit}; use fewer context tokens or a shorter template"
+            )
+        hidden = self.model.text_model(inputs_embeds=vectors, attention_mask=mask)
+        projected = self.model.text_projection(hidden.pooler_output)
+        return F.normalize(projected.float(), dim=-1)
+
+    def _tokenize(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        config = self.model.config.text_config
+        batch = self.tokenizer(
+            texts,
+            padding=True,
+            truncation=True,
+            max_length=config.max_position_embeddings - config.pad_token_id - 1,
+            return_tensors="pt",
+        ).to(self.device)
+        return batch["input_ids"], batch["attention_mask"]
+
+    # ---------------------------------------------------------------- files
+    @property
+    def logit_scale(self) -> float:
+        """What cosines are multiplied by before a softmax (CLAP's 1 / temperature)."""
+        return float(self.model.logit_scale_a.detach().exp())
+
+    def fingerprint(self) -> str:
+        """Hash of weights and preprocessing: equal models, equal string."""
+        digest = hashlib.sha256(repr(self.log_mel).encode())
+        for name, tensor in sorted(self.model.state_dict().items()):
+            if not name.startswith(("text_", "logit_")):
+                digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def save(self, folder: str | Path, *, half: bool = False) -> Path:
+        """Write the model in Hugging Face layout; `half` stores 16-bit weights."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {
+            name: tensor.half() if half and tensor.is_floating_point() else tensor
+            for name, tensor in self.model.state_dict().items()
+        }
+        self.model.save_pretrained(folder, state_dict=state)
+        self.tokenizer.save_pretrained(folder)
+        self.extractor.save_pretrained(folder)
+        return folder
+
+
+def load_clap(
+    name: str | Path = "clap-mini",
+    *,
+    device: str | torch.device = "cpu",
+    revision: str | None = None,
+) -> Clap:
+    """Load a CLAP model: bundled, from a folder, or from the Hugging Face hub.
+
+    Args:
+        name: "clap-mini", "clep-mini", a folder in Hugging Face layout, or a hub
+            name with a slash, such as "laion/clap-htsat-unfused".
+        device: Where the model runs.
+        revision: Commit of a hub model; pin it for results that stay the same.
+
+    Returns:
+        The model in float32. Only safetensors are read; no code is run.
+
+    Raises:
+        ValueError: An unknown name; the message lists the valid ones.
+        FileNotFoundError: A hub model that is neither cached nor reachable.
+    """
+    name = str(name)
+    bundled = data_root() / "models" / name
+    if name in BUNDLED and (bundled / "config.json").is_file():
+        source = str(bundled)
+    elif (Path(name) / "config.json").is_file():
+        source = name
+    elif name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        source = name
+    else:
+        here = [n for n in BUNDLED if (data_root() / "models" / n).is_dir()]
+        raise ValueError(
+            f"unknown model {name!r}. Valid are the bundled {here}, a folder with a "
+            "config.json, or a hub name such as 'laion/clap-htsat-unfused'."
+        )
+    try:
+        found = ClapModel.from_pretrained(
+            source, revision=revision, use_safetensors=True, dtype=torch.float32
+        )
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+        extractor = ClapFeatureExtractor.from_pretrained(source, revision=revision)
+    except OSError as error:
+        if source != name or Path(name).is_dir():
+            raise
+        offline = os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0")
+        raise FileNotFoundError(
+            f"{name!r} is not on this machine and could not be fetched from the hub"
+            f"{' (HF_HUB_OFFLINE is set)' if offline else ''}. With a network, run "
+            f"`hf download {name}` once; meanwhile use load_clap('clap-mini')."
+        ) from error
+    label = Path(name).name if source == name and Path(name).is_dir() else name
+    return Clap(found, tokenizer, extractor, name=label, device=device)
+
+
+@dataclass(frozen=True)
+class EmbeddedCorpus:
+    """Clips and their embeddings, row by row.
+
+    Attributes:
+        embeddings: (n, dim) float32, L2-normalised.
+        clips: The table of `Corpus.clips`, one row per embedding.
+        problems: Table (path, problem) of the clips that were left out.
+    """
+
+    embeddings: torch.Tensor
+    clips: pd.DataFrame
+    problems: pd.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def select(self, **columns: Any) -> EmbeddedCorpus:
+        """Keep rows whose column has a value, or one of several.
+
+        Example:
+            ``embedded.select(split="test", emotion=["angry", "sad"])``
+
+        Raises:
+            ValueError: An unknown column.
+        """
+        keep = np.ones(len(self), dtype=bool)
+        for column, value in columns.items():
+            if column not in self.clips:
+                raise ValueError(
+                    f"no column {column!r}; the table has {list(self.clips.columns)}"
+                )
+            values = [value] if isinstance(value, str) else list(value)
+            keep &= self.clips[column].isin(values).to_numpy()
+        return replace(
+            self,
+            embeddings=self.embeddings[torch.from_numpy(keep)],
+            clips=self.clips[keep].reset_index(drop=True),
+        )
+
+
+def embed_corpus(
+    clap: Clap,
+    corpus: Corpus,
+    *,
+    batch_size: int = 64,
+    cache: bool = True,
+    progress: bool = False,
+) -> EmbeddedCorpus:
+    """Embed every clip of a corpus, trimmed and levelled; remember the result.
+
+    Clips that cannot be read are left out and listed, not fatal.
+
+    Raises:
+        AudioError: No clip of the corpus can be read.
+    """
+    prefix = f"{clap.fingerprint()}|trim|level"
+    store = EmbeddingCache() if cache else None
+    rows: dict[int, torch.Tensor] = {}
+    keys: dict[int, str] = {}
+    paths = list(corpus.clips["path"])
+    if store is not None:
+        for i, path in enumerate(paths):
+            if Path(path).is_file():
+                keys[i] = content_key(prefix, path)
+        known = store.get(list(keys.values()))
+        rows = {i: torch.from_numpy(known[k]) for i, k in keys.items() if k in known}
+    problems: list[tuple[str, str]] = []
+    order: list[int] = []
+
+    def waves() -> Iterator[torch.Tensor]:
+        for i in range(len(paths)):
+            if i in rows:
+                continue
+            try:
+                wave = corpus.read(i)
+                wave = resample(
+                    wave, from_rate=16_000, to_rate=clap.log_mel.sample_rate
+                )
+            except AudioError as error:
+                problems.append((paths[i], str(error)))
+                continue
+            order.append(i)
+            yield wave
+
+    todo = len(paths) - len(rows)
+    done: dict[str, np.ndarray] = {}
+    stream = clap._embed_waves(waves(), batch_size, total=todo, bar=progress)
+    # `order` runs ahead of the stream by at most one batch, never behind it.
+    for n, row in enumerate(stream):
+        rows[order[n]] = row
+        if order[n] in keys:
+            done[keys[order[n]]] = row.numpy()
+        if store is not None and len(done) >= 1024:
+            store.put(done)
+            done = {}
+    if store is not None and done:
+        store.put(done)
+    if problems:
+        warnings.warn(
+            f"{corpus.name}: {len(problems)} of {len(paths)} clips left out; the "
+            f"first: {problems[0][1]}",
+            stacklevel=2,
+        )
+    if not rows:
+        raise AudioError(f"{corpus.name}: none of its {len(paths)} clips is usable")
+    kept = sorted(rows)
+    return EmbeddedCorpus(
+        embeddings=torch.stack([rows[i] for i in kept]),
+        clips=corpus.clips.iloc[kept].reset_index(drop=True),
+        problems=pd.DataFrame(problems, columns=["path", "problem"]),
+    )

@@ -1,0 +1,121 @@
+"""What can be measured in a voice: eGeMAPS, and the words for it.
+
+The extended Geneva minimalistic acoustic parameter set (Eyben et al. 2016, eGeMAPS
+v02, 88 functionals) is measured by openSMILE, which the `build` extra brings. It
+serves training (property captions, auxiliary targets) and the classical baseline;
+nothing that a student runs needs it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from clepdg_lib.audio import SAMPLE_RATE
+from clepdg_lib.captions import PROPERTIES
+from clepdg_lib.corpora import Corpus
+from clepdg_lib.files import cache_root, write_atomically
+
+# Aspect of captions.PROPERTIES -> the functional that decides, low level first.
+MEASURED = {
+    "pitch": "F0semitoneFrom27.5Hz_sma3nz_amean",
+    "melody": "F0semitoneFrom27.5Hz_sma3nz_stddevNorm",
+    "effort": "alphaRatioV_sma3nz_amean",  # energy above 1 kHz over energy below
+    "tempo": "loudnessPeaksPerSec",
+    "texture": "HNRdBACF_sma3nz_amean",
+}
+
+
+def measuring_is_possible() -> bool:
+    """Say whether openSMILE is installed."""
+    import importlib.util
+
+    return importlib.util.find_spec("opensmile") is not None
+
+
+def feature_names() -> list[str]:
+    """Return the names of the 88 functionals, in their order."""
+    return list(_smile().feature_names)
+
+
+def measure_corpus(
+    corpus: Corpus, *, cache: bool = True, progress: bool = False
+) -> np.ndarray:
+    """Measure the 88 functionals of every clip, trimmed and levelled.
+
+    Returns:
+        (n, 88) float32; a row of NaN for a file that cannot be read.
+
+    Raises:
+        ImportError: openSMILE is not installed.
+    """
+    digest = hashlib.sha256()
+    for path in corpus.clips["path"]:
+        size = Path(path).stat().st_size if Path(path).is_file() else -1
+        digest.update(f"{path}|{size}\n".encode())
+    name = f"{corpus.name[:40]}-{digest.hexdigest()[:24]}.npz"
+    file = cache_root() / "egemaps" / name
+    if cache and file.is_file():
+        with np.load(file, allow_pickle=False) as arrays:
+            return arrays["egemaps"]
+    smile = _smile()
+    values = np.full((len(corpus), len(smile.feature_names)), np.nan, np.float32)
+    bar = tqdm(
+        corpus.iter_waves(),
+        total=len(corpus),
+        desc="measuring",
+        unit="clip",
+        disable=not progress,
+    )
+    for i, wave in bar:
+        row = smile.process_signal(wave.numpy(), SAMPLE_RATE).to_numpy()[0]
+        values[i] = np.nan_to_num(row)
+    if cache:
+        buffer = io.BytesIO()
+        np.savez(buffer, egemaps=values)
+        write_atomically(file, buffer.getvalue())
+    return values
+
+
+def property_levels(
+    measured: np.ndarray, names: Sequence[str], *, reference: np.ndarray | None = None
+) -> Mapping[str, np.ndarray]:
+    """Sort measurements into the levels that have captions, by thirds.
+
+    Args:
+        measured: (n, 88); rows of NaN stay unknown.
+        names: Of the columns.
+        reference: (m, 88) whose thirds are the borders; default `measured` itself.
+
+    Returns:
+        Aspect -> (n,) int64 level in `captions.PROPERTIES[aspect]`, or -1.
+    """
+    reference = measured if reference is None else reference
+    levels = {}
+    for aspect, functional in MEASURED.items():
+        column = list(names).index(functional)
+        borders = np.nanquantile(reference[:, column], (1 / 3, 2 / 3))
+        level = np.digitize(measured[:, column], borders)
+        level[np.isnan(measured[:, column])] = -1
+        assert len(PROPERTIES[aspect]) == 3
+        levels[aspect] = level.astype(np.int64)
+    return levels
+
+
+def _smile():
+    try:
+        import opensmile
+    except ImportError as error:
+        raise ImportError(
+            "openSMILE is not installed; pip install 'clepdg-lib[build]' (or "
+            "pip install opensmile) brings it. It is free for research only."
+        ) from error
+    return opensmile.Smile(
+        feature_set=opensmile.FeatureSet.eGeMAPSv02,
+        feature_level=opensmile.FeatureLevel.Functionals,
+    )
