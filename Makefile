@@ -23,10 +23,10 @@ help:  ## say what can be made
 
 .venv/.installed: pyproject.toml
 	@echo "Installing into .venv: some minutes and 5 GB, once"
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) \
-		"torch>=2.11,<2.12" "torchaudio>=2.11,<2.12")
-	$(PIP) --editable ".[test]"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@if [ -n "$(TORCH_INDEX)" ]; then $(PIP) --index-url "$(TORCH_INDEX)" \
+		"torch>=2.11,<2.12" "torchaudio>=2.11,<2.12"; fi
+	@$(PIP) --editable ".[test]"
 	@touch $@
 
 # What runs from here on needs no network; these make sure that it asks for none.
@@ -53,7 +53,7 @@ benchmark: .venv/.benchmark  ## leave-one-corpus-out on real speech (CLEPDG_CORP
 	$(BIN)/python -m clepdg_lib benchmark --tier audio --json build/benchmark.json
 
 .venv/.benchmark: .venv/.installed
-	$(PIP) --editable ".[benchmark]"
+	@$(PIP) --editable ".[benchmark]"
 	@touch $@
 
 clean:  ## remove what was made, .venv and build

@@ -1,0 +1,132 @@
+"""The command line: ``python -m clepdg_lib COMMAND``; ``--help`` after any of them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+# Each command imports what it needs itself: `--help` answers at once, and `doctor`
+# answers even where torch cannot be imported.
+TIERS = ("audio", "emosynth")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    args = _parser().parse_args(arguments)
+    try:
+        return args.run(args) or 0
+    except (ValueError, FileNotFoundError) as error:
+        # Ours all say what is wrong and what helps; a traceback would hide that.
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m clepdg_lib",
+        description="CLEP-DG, rebuilt: look after the course, or work without it.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, run, about: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=about, description=about)
+        command.set_defaults(run=run)
+        return command
+
+    add("doctor", _doctor, "is this machine ready? OK and FIX lines")
+    add("corpora", _corpora, "list the corpora: found ones, languages, licences")
+
+    embed = add("embed", _embed, "embed a corpus into an npz file")
+    _add_model_and_corpus(embed)
+    embed.add_argument("--out", type=Path, required=True, help="npz file to write")
+
+    finetune = add("finetune", _finetune, "fine-tune CLAP to CLEP on a corpus")
+    _add_model_and_corpus(finetune)
+    finetune.add_argument("--out", type=Path, required=True, help="folder to write")
+    finetune.add_argument("--epochs", type=int, default=5)
+    finetune.add_argument("--seed", type=int, default=0)
+
+    benchmark = add("benchmark", _benchmark, "leave one corpus or domain out, in turn")
+    benchmark.add_argument(
+        "--tier",
+        choices=TIERS,
+        default="audio",
+        help="audio: corpora under $CLEPDG_CORPORA; emosynth: the bundled domains",
+    )
+    benchmark.add_argument("--json", metavar="PATH", help="write rows here; - prints")
+    benchmark.add_argument("--seeds", type=int, nargs="+", default=[0])
+
+    course = add("course", _course, "run the notebooks and write them as web pages")
+    course.add_argument("names", nargs="*", help="numbers, names or paths; else all")
+    course.add_argument(
+        "--write", action="store_true", help="store the outputs in the notebooks"
+    )
+    return parser
+
+
+def _add_model_and_corpus(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--model", default="clap-mini", help="name, folder, hub name")
+    command.add_argument("--corpus", default="emosynth", help="name, folder or csv")
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from clepdg_lib.doctor import main as examine
+
+    return examine()
+
+
+def _corpora(args: argparse.Namespace) -> None:
+    from clepdg_lib.corpora import list_corpora
+
+    print(list_corpora().to_string(index=False))
+
+
+def _embed(args: argparse.Namespace) -> None:
+    import numpy as np
+
+    from clepdg_lib.clap import embed_corpus, load_clap
+    from clepdg_lib.corpora import load_corpus
+
+    corpus = load_corpus(args.corpus)
+    embedded = embed_corpus(load_clap(args.model), corpus, progress=True)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    columns = {  # text, not objects: np.load then needs no pickle
+        name: embedded.clips[name].astype(str).to_numpy(dtype=str)
+        for name in embedded.clips
+        if name != "path"  # where this machine keeps the clip is nobody's business
+    }
+    np.savez_compressed(args.out, embeddings=embedded.embeddings.numpy(), **columns)
+    n, dim = embedded.embeddings.shape
+    print(f"{args.out}: {n} clips, {dim} dimensions, {len(columns)} columns")
+
+
+def _finetune(args: argparse.Namespace) -> None:
+    from clepdg_lib.clap import load_clap
+    from clepdg_lib.clep import finetune_clep
+    from clepdg_lib.corpora import load_corpus
+
+    corpus = load_corpus(args.corpus)
+    clep = finetune_clep(
+        load_clap(args.model), corpus, epochs=args.epochs, seed=args.seed
+    )
+    clep.save(args.out)
+    print(clep.history.to_string(index=False))
+    print(f"Use it: load_clap({str(args.out)!r})")
+
+
+def _benchmark(args: argparse.Namespace) -> int | None:
+    from clepdg_lib.benchmark import main as run_benchmark
+
+    return run_benchmark(args)
+
+
+def _course(args: argparse.Namespace) -> int:
+    from clepdg_lib.course import run_course
+
+    return 1 if run_course(args.names, write=args.write) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
