@@ -1,81 +1,16 @@
-"""Read the owners' own folder layouts: one function per published corpus.
+"""Read the corpora whose file names say everything, in their owners' own layouts.
 
-A reader walks a folder and returns rows and problems; it opens no audio. Labels
-are only *renamed* (``anger`` is ``angry``), never merged: what counts as happy is a
-decision of the experiment, see ``emotion_map`` in :func:`clepdg_lib.load_corpus`.
+The codes are the owners'; `corpus_findings` renames the emotions.
 
 Lesson: notebooks/06_scale_up.ipynb
 """
 
 from __future__ import annotations
 
-import os
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
-
-# Spellings met in the corpora and in students' folders, and the one name used here.
-SPELLINGS = {
-    "anger": "angry",
-    "happiness": "happy",
-    "joy": "happy",
-    "sadness": "sad",
-    "fear": "fearful",
-    "disgust": "disgusted",
-    "surprise": "surprised",
-    "pleasant surprise": "surprised",
-    "ps": "surprised",
-    "pleasant surprised": "surprised",
-    "boredom": "bored",
-    "frustration": "frustrated",
-    "excitement": "excited",
-}
-
-
-class CorpusError(ValueError):
-    """A corpus that cannot be found, read, or split as asked."""
-
-
-@dataclass
-class Findings:
-    """What a reader found: clips, and files it could make nothing of."""
-
-    root: Path
-    rows: list[dict] = field(default_factory=list)
-    problems: list[dict] = field(default_factory=list)
-
-    def add(self, path: Path, *, emotion: str, speaker: str, **more: object) -> None:
-        emotion = normalise_emotion(emotion)
-        self.rows.append({"path": path, "emotion": emotion, "speaker": speaker, **more})
-
-    def report(self, path: Path | str, problem: str, *, known: bool = False) -> None:
-        self.problems.append({"path": str(path), "problem": problem, "known": known})
-
-
-def normalise_emotion(label: str) -> str:
-    """Write an emotion's name the way this project does.
-
-    Example:
-        >>> normalise_emotion("Pleasant_Surprise"), normalise_emotion(" Awe ")
-        ('surprised', 'awe')
-    """
-    plain = " ".join(re.split(r"[\s_-]+", label.strip().lower())).strip()
-    return SPELLINGS.get(plain, plain)
-
-
-def recordings(folder: Path) -> list[Path]:
-    """List audio files below a folder, sorted; hidden files and links are left out."""
-    found = []
-    for where, folders, files in os.walk(folder):
-        # Finder and Jupyter leave copies in such places.
-        folders[:] = [f for f in folders if not f.startswith((".", "__"))]
-        for name in files:
-            if not name.startswith(".") and name.lower().endswith(AUDIO_SUFFIXES):
-                found.append(Path(where, name))
-    return sorted(found)
-
+from clepdg_lib.corpus_findings import Findings, read_table, recordings
 
 RAVDESS_EMOTIONS = {
     "01": "neutral",
@@ -211,4 +146,84 @@ def read_emogator(root: Path) -> Findings:
             continue
         emotion = EMOGATOR_EMOTIONS[int(match[2]) - 1]
         found.add(path, emotion=emotion, speaker=match[1])
+    return found
+
+
+CREMAD_EMOTIONS = {
+    "ANG": "angry",
+    "DIS": "disgusted",
+    "FEA": "fearful",
+    "HAP": "happy",
+    "NEU": "neutral",
+    "SAD": "sad",
+}
+CREMAD_LEVELS = {"LO": "low", "MD": "medium", "HI": "high", "XX": "", "X": ""}
+CREMAD_TEXTS = {
+    "IEO": "It's eleven o'clock",
+    "TIE": "That is exactly what happened",
+    "IOM": "I'm on my way to the meeting",
+    "IWW": "I wonder what this is about",
+    "TAI": "The airplane is almost full",
+    "MTI": "Maybe tomorrow it will be cold",
+    "IWL": "I would like a new alarm clock",
+    "ITH": "I think I have a doctor's appointment",
+    "DFA": "Don't forget a jacket",
+    "ITS": "I think I've seen this before",
+    "TSI": "The surface is slick",
+    "WSI": "We'll stop in a couple of minutes",
+}
+
+
+def read_cremad(root: Path) -> Findings:
+    """Read ``AudioWAV/1001_DFA_ANG_XX`` and, for the sexes, the demographics table."""
+    found = Findings(root)
+    people = root / "VideoDemographics.csv"
+    sexes = {}
+    if people.exists():
+        table = read_table(people, columns=("ActorID", "Sex"))
+        sexes = dict(zip(table["ActorID"], table["Sex"].str.lower(), strict=True))
+    # The owners ship every clip twice, as WAV and as MP3.
+    folders = (root / "AudioWAV", root / "AudioMP3", root)
+    for path in next(filter(None, map(recordings, folders)), []):
+        match = re.fullmatch(r"(\d{4})_([A-Z]{3})_([A-Z]{3})_([A-Z]+)", path.stem)
+        if (
+            not match
+            or match[3] not in CREMAD_EMOTIONS
+            or match[4] not in CREMAD_LEVELS
+        ):
+            found.report(path, "name is not like 1001_DFA_ANG_XX")
+            continue
+        found.add(
+            path,
+            emotion=CREMAD_EMOTIONS[match[3]],
+            speaker=match[1],
+            sex=sexes.get(match[1], ""),
+            text=CREMAD_TEXTS.get(match[2], ""),
+            intensity=CREMAD_LEVELS[match[4]],
+        )
+    return found
+
+
+SAVEE_EMOTIONS = {
+    "a": "angry",
+    "d": "disgusted",
+    "f": "fearful",
+    "h": "happy",
+    "n": "neutral",
+    "sa": "sad",
+    "su": "surprised",
+}
+
+
+def read_savee(root: Path) -> Findings:
+    """Read ``AudioData/DC/a01``, or the flat ``DC_a01``; four men."""
+    found = Findings(root)
+    for path in recordings(root):
+        name = path.stem if "_" in path.stem else f"{path.parent.name}_{path.stem}"
+        match = re.fullmatch(r"(DC|JE|JK|KL)_([a-z]+)\d\d", name)
+        if not match or match[2] not in SAVEE_EMOTIONS:
+            found.report(path, f"name is not DC/a01 with one of {SAVEE_EMOTIONS}")
+            continue
+        emotion = SAVEE_EMOTIONS[match[2]]
+        found.add(path, emotion=emotion, speaker=match[1], sex="male")
     return found

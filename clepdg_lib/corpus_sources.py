@@ -10,16 +10,36 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from clepdg_lib.corpus_findings import CorpusError, Findings
 from clepdg_lib.corpus_readers import (
-    CorpusError,
-    Findings,
+    read_cremad,
     read_emodb,
     read_emogator,
     read_ravdess,
+    read_savee,
     read_tess,
 )
-from clepdg_lib.corpus_tables import read_csv, read_nemo
+from clepdg_lib.corpus_tables import (
+    read_csv,
+    read_folder,
+    read_iemocap,
+    read_meld,
+    read_nemo,
+)
 from clepdg_lib.files import data_root
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A zip that the owners let anybody fetch.
+
+    `known_hash` ("md5:..." or "sha256:...") and `n_bytes` are None where the owners
+    publish none: then whoever downloads must bring the hash.
+    """
+
+    url: str
+    known_hash: str | None = None
+    n_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -33,6 +53,7 @@ class Source:
     page: str
     read: Callable[[Path], Findings]
     folders: tuple[str, ...] = ()
+    archive: Archive | None = None
 
 
 def _read_emosynth(root: Path) -> Findings:
@@ -56,6 +77,11 @@ CORPORA: dict[str, Source] = {
         page="https://zenodo.org/records/1188976",
         read=read_ravdess,
         folders=("Audio_Speech_Actors_01-24",),
+        archive=Archive(
+            "https://zenodo.org/records/1188976/files/Audio_Speech_Actors_01-24.zip",
+            known_hash="md5:bc696df654c87fed845eb13823edef8a",
+            n_bytes=208_468_073,
+        ),
     ),
     "tess": Source(
         title="Toronto emotional speech set",
@@ -74,6 +100,7 @@ CORPORA: dict[str, Source] = {
         page="http://emodb.bilderbar.info",
         read=read_emodb,
         folders=("emo-db", "berlin"),
+        archive=Archive("https://emodb.bilderbar.info/download/download.zip"),
     ),
     "nemo": Source(
         title="nEMO: Polish emotional speech",
@@ -82,6 +109,42 @@ CORPORA: dict[str, Source] = {
         citation="Christop (2024), LREC-COLING, 12111-12116",
         page="https://github.com/amu-cai/nEMO",
         read=read_nemo,
+    ),
+    "cremad": Source(
+        title="Crowd-sourced Emotional Multimodal Actors Dataset (CREMA-D)",
+        language="English",
+        licence="Open Database License 1.0",
+        citation="Cao et al. (2014), IEEE Trans. Affective Computing 5(4), 377-390",
+        page="https://github.com/CheyneyComputerScience/CREMA-D",
+        read=read_cremad,
+        folders=("CREMA-D", "CREMA-D-master"),
+    ),
+    "savee": Source(
+        title="Surrey Audio-Visual Expressed Emotion",
+        language="English",
+        licence="free for research, after registration",
+        citation="Haq & Jackson (2009), AVSP, 53-58",
+        page="http://kahlan.eps.surrey.ac.uk/savee/",
+        read=read_savee,
+        folders=("AudioData",),
+    ),
+    "iemocap": Source(
+        title="Interactive Emotional Dyadic Motion Capture",
+        language="English",
+        licence="by signed agreement with the owners",
+        citation="Busso et al. (2008), Language Resources and Evaluation 42, 335-359",
+        page="https://sail.usc.edu/iemocap/",
+        read=read_iemocap,
+        folders=("IEMOCAP_full_release",),
+    ),
+    "meld": Source(
+        title="Multimodal EmotionLines Dataset (dialogues of a television series)",
+        language="English",
+        licence="GPL-3.0 for the annotations; the recordings are a broadcaster's",
+        citation="Poria et al. (2019), ACL, 527-536",
+        page="https://github.com/declare-lab/MELD",
+        read=read_meld,
+        folders=("MELD.Raw",),
     ),
     "emogator": Source(
         title="EmoGator: vocal bursts in 30 emotion categories",
@@ -126,4 +189,28 @@ def find_corpus(name: str, *, root: str | Path | None = None) -> Path:
         f"corpus {name!r} was not found; looked in: {', '.join(looked) or 'nowhere'}. "
         f"Set CLEPDG_CORPORA to the folder that holds it, or pass root=. "
         f"Get it from {source.page} ({source.licence})."
+    )
+
+
+def read_own(
+    path: str | Path, *, root: str | Path | None = None
+) -> tuple[Path, str, Findings]:
+    """Read a folder or csv of one's own.
+
+    Returns:
+        Its folder, its name, and what was found.
+
+    Raises:
+        CorpusError: There is no such folder or csv, and no corpus of that name.
+    """
+    path = (Path(root or "") / Path(path).expanduser()).absolute()
+    table = path / "clips.csv" if (path / "clips.csv").is_file() else path
+    if table.suffix.lower() == ".csv" and table.is_file():
+        named = path if table != path or path.stem != "clips" else path.parent
+        return table.parent, named.stem, read_csv(table)
+    if path.is_dir():
+        return path, path.name, read_folder(path)
+    raise CorpusError(
+        f"unknown corpus {path.name!r}: no folder and no csv is at {path}, and "
+        f"the corpora known by name are {', '.join(CORPORA)}"
     )

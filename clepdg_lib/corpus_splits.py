@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from clepdg_lib.corpus_readers import CorpusError
+from clepdg_lib.corpus_findings import CorpusError
 from clepdg_lib.files import sha256
 
 SPLITS = ("train", "validation", "test")
@@ -96,14 +96,20 @@ def identical_clips(paths: pd.Series) -> list[list[int]]:
     """Group files with the same bytes: lists of index labels, each two or longer.
 
     Cheap tests come first: few files share a size, fewer their middle, so that hardly
-    any is read whole.
+    any is read whole. Empty files, and files that cannot be read, are in no group;
+    reading them as audio will say what is wrong.
     """
     groups = [list(paths.index)]
     for key in (_size, _middle, sha256):
         finer = defaultdict(list)
         for number, group in enumerate(groups):
             for index in group:
-                finer[number, key(paths[index])].append(index)
+                try:
+                    value = key(paths[index])
+                except OSError:
+                    continue
+                if value:
+                    finer[number, value].append(index)
         groups = [group for group in finer.values() if len(group) > 1]
     return groups
 

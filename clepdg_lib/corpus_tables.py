@@ -1,6 +1,6 @@
 """Read corpora that come with metadata tables, and folders of one's own.
 
-nEMO, MELD and IEMOCAP say in text files which recording is what; a corpus of one's
+nEMO, IEMOCAP and MELD say in text files which recording is what; a corpus of one's
 own says it by folder (``my_corpus/<emotion>/*.wav``) or in a csv.
 
 Lesson: notebooks/06_scale_up.ipynb
@@ -9,59 +9,18 @@ Lesson: notebooks/06_scale_up.ipynb
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 
-import pandas as pd
-
-from clepdg_lib.corpus_readers import (
+from clepdg_lib.corpus_findings import (
+    KNOWN_EMOTIONS,
     SPELLINGS,
     CorpusError,
     Findings,
     normalise_emotion,
+    read_table,
     recordings,
 )
-
-# Names that a typing mistake is measured against; other names are allowed.
-KNOWN_EMOTIONS = (
-    "angry",
-    "bored",
-    "calm",
-    "disgusted",
-    "excited",
-    "fearful",
-    "frustrated",
-    "happy",
-    "neutral",
-    "sad",
-    "surprised",
-)
-
-
-def read_table(path: Path, *, columns: tuple[str, ...], sep: str = ",") -> pd.DataFrame:
-    """Read a metadata table as text, or say what is wrong with it.
-
-    Raises:
-        CorpusError: The file is missing, is no such table, or lacks a column.
-    """
-    try:
-        table = pd.read_csv(
-            path, sep=sep, dtype=str, keep_default_na=False, encoding="utf-8-sig"
-        )
-    except FileNotFoundError:
-        raise CorpusError(
-            f"metadata {path} is missing; it comes with the corpus: put it there"
-        ) from None
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise CorpusError(
-            f"metadata {path} cannot be read ({error}); save it as UTF-8 text with "
-            f"{sep!r} between the columns {list(columns)}"
-        ) from error
-    missing = [column for column in columns if column not in table]
-    if missing:
-        raise CorpusError(
-            f"metadata {path} lacks the columns {missing}; it has {list(table)}"
-        )
-    return table.map(str.strip)
 
 
 def read_nemo(root: Path) -> Findings:
@@ -86,6 +45,134 @@ def read_nemo(root: Path) -> Findings:
     for path in files.values():
         found.report(path, "not listed in data.tsv")
     return found
+
+
+IEMOCAP_EMOTIONS = {
+    "ang": "angry",
+    "dis": "disgusted",
+    "exc": "excited",
+    "fea": "fearful",
+    "fru": "frustrated",
+    "hap": "happy",
+    "neu": "neutral",
+    "oth": "other",
+    "sad": "sad",
+    "sur": "surprised",
+    "xxx": "undecided",  # the annotators did not agree
+}
+
+
+def read_iemocap(root: Path) -> Findings:
+    """Read ``SessionN/dialog/EmoEvaluation/*.txt`` and ``SessionN/sentences/wav``.
+
+    Excitement is an emotion of its own here, as its owners have it; pass
+    ``emotion_map={"excited": "happy"}`` for the four-class convention.
+    """
+    inner = root / "IEMOCAP_full_release"
+    root = inner if inner.is_dir() else root
+    found = Findings(root)
+    tables = sorted(root.glob("Session*/dialog/EmoEvaluation/*.txt"))
+    tables = [table for table in tables if not table.name.startswith(".")]
+    if not tables:
+        raise CorpusError(
+            f"no labels at {root}/Session*/dialog/EmoEvaluation/*.txt; IEMOCAP is read "
+            f"from the owners' full release, not from an excerpt"
+        )
+    files = {}
+    for session in sorted(root.glob("Session*")):
+        files |= {path.stem: path for path in recordings(session / "sentences/wav")}
+    for table in tables:
+        texts = _iemocap_texts(table.parents[1] / "transcriptions" / table.name)
+        lines = table.read_text("utf-8", errors="replace").splitlines()
+        for number, line in enumerate(lines, start=1):
+            if not re.match(r"\[\d", line):
+                continue  # the single annotators' votes, and comments
+            match = re.match(r"\[[\d. -]+\]\s+((Ses\d+)\w+_([FM])\w+)\s+(\w+)", line)
+            if not match or match[4] not in IEMOCAP_EMOTIONS:
+                found.report(table, f"line {number} has no known label: {line[:80]}")
+            elif match[1] not in files:
+                found.report(table, f"line {number}: no recording {match[1]}")
+            else:
+                found.add(
+                    files.pop(match[1]),
+                    emotion=IEMOCAP_EMOTIONS[match[4]],
+                    speaker=match[2] + match[3],
+                    sex={"F": "female", "M": "male"}[match[3]],
+                    text=texts.get(match[1], ""),
+                )
+    for path in files.values():
+        found.report(path, "has no line in EmoEvaluation")
+    return found
+
+
+def _iemocap_texts(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    text = path.read_text("utf-8", errors="replace")
+    return dict(re.findall(r"(?m)^(Ses\w+) \[[\d.-]+\]:[ \t]*(.*?)\s*$", text))
+
+
+def read_meld(root: Path) -> Findings:
+    """Read ``*_sent_emo.csv`` and ``dia0_utt0`` in the folders of the three parts.
+
+    The owners ship video; take the sound out beside it (see the error if there is
+    none). Their three parts share speakers, so the split here is by speaker and
+    theirs is kept as ``owners_split``.
+    """
+    found = Findings(root)
+    tables = sorted(root.rglob("*_sent_emo.csv"))
+    if not tables:
+        raise CorpusError(
+            f"no train_sent_emo.csv, dev_sent_emo.csv or test_sent_emo.csv in {root}; "
+            f"they come with MELD.Raw.tar.gz"
+        )
+    files = {}
+    for path in recordings(root):
+        match = re.fullmatch(r"(final_videos_test)?dia(\d+)_utt(\d+)", path.stem)
+        part = _meld_part(path.relative_to(root))
+        if match and part:
+            # Where both exist, only the "final" recording fits the csv.
+            key = (part, int(match[2]), int(match[3]))
+            files[key] = path if match[1] else files.get(key, path)
+    if not files and next(root.rglob("dia*.mp4"), None):
+        found.report(
+            root,
+            "holds only video; for each file run: ffmpeg -i dia0_utt0.mp4 -ac 1 "
+            "-ar 16000 dia0_utt0.wav",
+        )
+    needed = ("Utterance", "Speaker", "Emotion", "Dialogue_ID", "Utterance_ID")
+    for table in tables:
+        part = table.name.split("_")[0]
+        rows = read_table(table, columns=needed).to_dict("records")
+        for number, row in enumerate(rows, start=2):
+            numbers = (row["Dialogue_ID"], row["Utterance_ID"])
+            if not all(text.isdecimal() for text in numbers):
+                found.report(table, f"row {number}: dialogue or utterance no number")
+                continue
+            path = files.get((part, int(numbers[0]), int(numbers[1])))
+            if path is None:
+                found.report(table, f"row {number}: no dia{numbers[0]}_utt{numbers[1]}")
+                continue
+            found.add(
+                path,
+                emotion=row["Emotion"],
+                speaker=row["Speaker"],
+                text=row["Utterance"],
+                owners_split=part,
+            )
+    return found
+
+
+def _meld_part(path: Path) -> str | None:
+    for folder in reversed(path.parts[:-1]):
+        for part, starts in (
+            ("train", ("train",)),
+            ("dev", ("dev",)),
+            ("test", ("test", "output_repeated")),
+        ):
+            if folder.lower().startswith(starts):
+                return part
+    return None
 
 
 def read_csv(table_path: Path) -> Findings:
@@ -126,8 +213,9 @@ def _misspelt(label: str) -> str | None:
     emotion = normalise_emotion(label)
     if not emotion:
         return "no emotion is given"
-    names = [*KNOWN_EMOTIONS, *SPELLINGS]
-    close = difflib.get_close_matches(emotion, names, n=1, cutoff=0.82)
+    # A slip seldom hits the first letter, and "unhappy" is not a slip of "happy".
+    names = [n for n in (*KNOWN_EMOTIONS, *SPELLINGS) if n[0] == emotion[0]]
+    close = difflib.get_close_matches(emotion, names, n=1, cutoff=0.75)
     if emotion in names or not close:
         return None
     return f"emotion {label!r} is unknown; {normalise_emotion(close[0])!r} was meant?"
