@@ -48,6 +48,11 @@ def modality_gap(audio: Tensor, text: Tensor) -> ModalityGap:
     Args:
         audio: ``(n, dim)`` of training domains, if the gap is to be closed with it.
         text: ``(m, dim)``.
+
+    Example:
+        >>> gap = modality_gap(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
+        >>> round(gap.distance, 3)
+        1.414
     """
     audio = check_embeddings(audio, name="audio")
     text = check_embeddings(text, name="text", dim=audio.shape[1])

@@ -82,6 +82,11 @@ def proxy_a_distance(
         n_folds: Cross-validation folds, at most the size of the smaller domain.
         strength: Inverse of the L2 penalty.
         seed: Seed of the folds.
+
+    Example:
+        >>> here, there = np.eye(3)[[0] * 9], np.eye(3)[[1] * 9]
+        >>> proxy_a_distance(here, there)
+        2.0
     """
     from sklearn.metrics import balanced_accuracy_score
     from sklearn.model_selection import StratifiedKFold
@@ -98,7 +103,7 @@ def proxy_a_distance(
     for train, test in folds.split(x, domain):
         guess[test] = linear_probe(x[train], domain[train], x[test], strength=strength)
     error = 1 - balanced_accuracy_score(domain, guess)
-    return 2 * (1 - 2 * min(error, 0.5))
+    return 2 * (1 - 2 * min(float(error), 0.5))
 
 
 def mean_discrepancy(

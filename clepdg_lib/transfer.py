@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from clepdg_lib.captions import CANONICAL, emotion_prompts, emotion_sentences
+from clepdg_lib.captions import CANONICAL
 from clepdg_lib.corpora import EMOTIONS
 from clepdg_lib.gap import (
     ModalityGap,
@@ -29,6 +29,14 @@ from clepdg_lib.gap import (
     close_gap,
     modality_gap,
     transductive_centre,
+)
+from clepdg_lib.points import (
+    TextPoints,
+    balanced_weights,
+    check_emotions,
+    class_means,
+    jitter_points,
+    text_points,
 )
 
 if TYPE_CHECKING:
@@ -49,14 +57,6 @@ __all__ = [
     "transductive_centre",
     "zero_shot",
 ]
-
-
-class TextPoints(NamedTuple):
-    """Text embeddings with the emotion each stands for, ready to be learned from."""
-
-    vectors: Tensor  # (n, dim), L2-normalised
-    labels: Tensor  # (n,), index into the emotions
-    weights: Tensor  # (n,), every emotion and every source counts the same
 
 
 @dataclass(frozen=True)
@@ -113,66 +113,9 @@ def zero_shot(
         >>> zero_shot(clap, ["angry", "sad"]).predict(audio)  # doctest: +SKIP
         array(['sad', 'angry'], dtype='<U5')
     """
-    emotions = _check_emotions(emotions)
+    emotions = check_emotions(emotions)
     points = text_points(clap, emotions, templates=templates)
-    return TextClassifier(emotions, _class_means(points, len(emotions)), _scale(clap))
-
-
-def text_points(
-    clap: Clap,
-    emotions: Sequence[str] = EMOTIONS,
-    *,
-    contexts: AcousticContexts | None = None,
-    templates: Sequence[str] | None = None,
-    include_plain: bool = True,
-) -> TextPoints:
-    """Embed the sentences that stand for each emotion.
-
-    Args:
-        clap: The model; only its text tower is used.
-        emotions: ``E`` labels.
-        contexts: Acoustic contexts; each is joined with each emotion, ``K x E``
-            points. None: context-free sentences only.
-        templates: Format strings for the context-free sentences; None takes every
-            template, other words and paraphrases of ``captions.emotion_sentences``.
-        include_plain: Keep the context-free sentences beside the contexts. Both
-            sources then weigh the same, however many points each has.
-
-    Raises:
-        ValueError: Fewer than two or doubled emotions, no template, or neither
-            source of points asked for.
-    """
-    emotions = _check_emotions(emotions)
-    if templates is not None and (isinstance(templates, str) or not templates):
-        raise ValueError(
-            f"templates is {templates!r}, but must be a list of one or more format "
-            "strings with {emotion}; None takes the sentences of captions.py"
-        )
-    if contexts is None and not include_plain:
-        raise ValueError(
-            "include_plain=False leaves nothing to learn from without contexts; "
-            "give contexts or keep include_plain=True"
-        )
-    sources: list[tuple[Tensor, Tensor]] = []
-    if include_plain:
-        sentences = (
-            [emotion_sentences(emotion) for emotion in emotions]
-            if templates is None
-            else emotion_prompts(emotions, templates=templates)
-        )
-        flat = [sentence for group in sentences for sentence in group]
-        labels = [i for i, group in enumerate(sentences) for _ in group]
-        sources.append((clap.embed_text(flat), torch.tensor(labels)))
-    if contexts is not None:
-        from clepdg_lib.acpt import embed_contexts
-
-        placed = embed_contexts(clap, contexts, emotions)  # (K, E, dim)
-        labels = torch.arange(len(emotions)).repeat(len(placed))
-        sources.append((placed.flatten(0, 1), labels))
-    vectors = torch.cat([v.detach().float().cpu() for v, _ in sources])
-    weights = [_balanced_weights(y, len(emotions)) / len(sources) for _, y in sources]
-    labels = torch.cat([y for _, y in sources])
-    return TextPoints(vectors, labels, torch.cat(weights))
+    return TextClassifier(emotions, class_means(points, len(emotions)), _scale(clap))
 
 
 def fit_text_classifier(
@@ -198,8 +141,8 @@ def fit_text_classifier(
             ``margin``, ``start``, ``epochs``, ``learning_rate``, ...
 
     Example:
-        >>> fit_text_classifier(clap, contexts=contexts).predict(audio)
-        ... # doctest: +SKIP
+        >>> classifier = fit_text_classifier(clap, seed=1)  # doctest: +SKIP
+        >>> classifier.predict(clap.embed_audio(clips))  # doctest: +SKIP
     """
     points = text_points(
         clap,
@@ -262,8 +205,14 @@ def fit_on_points(
     Raises:
         ValueError: Shapes that do not fit, an emotion without points, an unknown
             ``loss`` or ``start``.
+
+    Example:
+        >>> points = torch.eye(2)
+        >>> fitted = fit_on_points(points, [0, 1], emotions=("angry", "sad"))
+        >>> fitted.predict(points).tolist()
+        ['angry', 'sad']
     """
-    emotions = _check_emotions(emotions)
+    emotions = check_emotions(emotions)
     if loss not in ("arcface", "cross-entropy"):
         raise ValueError(f"loss is {loss!r}, but must be 'arcface' or 'cross-entropy'")
     if start not in ("means", "centred", "random"):
@@ -276,14 +225,14 @@ def fit_on_points(
     labels = torch.as_tensor(labels, dtype=torch.long)
     _check_labels(labels, n_points=len(points), emotions=emotions)
     if weights is None:
-        weights = _balanced_weights(labels, n_emotions)
+        weights = balanced_weights(labels, n_emotions)
     generator = torch.Generator().manual_seed(seed)
 
     if start == "random":
         weight = torch.randn(n_emotions, points.shape[1], generator=generator)
         weight = functional.normalize(weight, dim=-1)
     else:
-        weight = _class_means(TextPoints(points, labels, weights), n_emotions)
+        weight = class_means(TextPoints(points, labels, weights), n_emotions)
         if start == "centred":
             weight = functional.normalize(weight - weight.mean(dim=0), dim=-1)
     weight.requires_grad_()
@@ -313,33 +262,6 @@ def fit_on_points(
     return TextClassifier(emotions, weight, scale, pd.DataFrame(rows))
 
 
-def jitter_points(
-    points: TextPoints, *, noise_std: float, n_copies: int = 20, seed: int = 0
-) -> TextPoints:
-    """Scatter text points with Gaussian noise: the control without any words.
-
-    Noise on text embeddings is the plain way to widen them towards the other
-    modality (Gu et al. 2023, "I can't believe there's no images!"). Contexts have
-    to beat it.
-
-    Args:
-        points: What to scatter; kept beside the copies.
-        noise_std: Expected length of the noise vector, the points being of length
-            1; the deviation per dimension is ``noise_std / sqrt(dim)``.
-        n_copies: Noisy copies of every point.
-        seed: Seed of the noise.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    copies = points.vectors.repeat(n_copies, 1)
-    noise = torch.randn(copies.shape, generator=generator) / math.sqrt(copies.shape[1])
-    noisy = functional.normalize(copies + noise_std * noise, dim=-1)
-    return TextPoints(
-        torch.cat([points.vectors, noisy]),
-        points.labels.repeat(n_copies + 1),
-        points.weights.repeat(n_copies + 1) / (n_copies + 1),
-    )
-
-
 def _add_margin(cosines: Tensor, labels: Tensor, *, margin: float) -> Tensor:
     if margin == 0:
         return cosines
@@ -353,30 +275,9 @@ def _add_margin(cosines: Tensor, labels: Tensor, *, margin: float) -> Tensor:
     return cosines.scatter(1, labels[:, None], harder)
 
 
-def _class_means(points: TextPoints, n_emotions: int) -> Tensor:
-    member = functional.one_hot(points.labels, n_emotions).float()
-    sums = (member * points.weights[:, None]).T @ points.vectors  # (E, dim)
-    return functional.normalize(sums, dim=-1)
-
-
-def _balanced_weights(labels: Tensor, n_emotions: int) -> Tensor:
-    counts = torch.bincount(labels, minlength=n_emotions)
-    return 1.0 / (n_emotions * counts[labels].float())
-
-
 def _scale(clap: Clap) -> float:
     learned = getattr(getattr(clap, "model", None), "logit_scale_a", None)
     return 1 / 0.07 if learned is None else learned.detach().exp().item()
-
-
-def _check_emotions(emotions: Sequence[str]) -> tuple[str, ...]:
-    named = (emotions,) if isinstance(emotions, str) else tuple(emotions)
-    if len(named) < 2 or len(set(named)) < len(named):
-        raise ValueError(
-            f"emotions is {named!r}, but must be two or more different words, "
-            f"for example {EMOTIONS}"
-        )
-    return named
 
 
 def _check_labels(labels: Tensor, *, n_points: int, emotions: tuple[str, ...]) -> None:

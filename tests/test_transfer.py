@@ -234,9 +234,13 @@ def test_zero_shot_is_the_prompts_themselves(clap):
     assert torch.allclose(ensemble.weight, expected, atol=1e-2)
 
 
-def test_training_is_possible_inside_no_grad(clap):
+def test_training_is_possible_where_gradients_are_off(clap):
     with torch.no_grad():
         assert fit_text_classifier(clap, EMOTIONS).weight.shape == (4, DIM)
+    with torch.inference_mode():  # as Clap embeds
+        points = clap.embed_text(list(EMOTIONS))
+    classifier = fit_on_points(points, range(4), emotions=EMOTIONS)
+    assert classifier.predict(points).tolist() == list(EMOTIONS)
 
 
 def test_jitter_has_the_stated_length_and_keeps_weights(clap):
