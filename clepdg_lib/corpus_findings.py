@@ -63,7 +63,7 @@ class Findings:
     rows: list[dict] = field(default_factory=list)
     problems: list[dict] = field(default_factory=list)
 
-    def add(self, path: Path, *, emotion: str, speaker: str, **more: object) -> None:
+    def add(self, path: Path, /, *, emotion: str, speaker: str, **more: object) -> None:
         emotion = normalise_emotion(emotion)
         self.rows.append({"path": path, "emotion": emotion, "speaker": speaker, **more})
 
@@ -104,7 +104,12 @@ def read_table(path: Path, *, columns: tuple[str, ...], sep: str = ",") -> pd.Da
     """
     try:
         table = pd.read_csv(
-            path, sep=sep, dtype=str, keep_default_na=False, encoding="utf-8-sig"
+            path,
+            sep=sep,
+            dtype=str,
+            keep_default_na=False,
+            encoding="utf-8-sig",
+            index_col=False,  # or a stray delimiter shifts every column by one
         )
     except FileNotFoundError:
         raise CorpusError(

@@ -204,11 +204,11 @@ def read_own(
         CorpusError: There is no such folder or csv, and no corpus of that name.
     """
     path = (Path(root or "") / Path(path).expanduser()).absolute()
-    table = path / "clips.csv" if (path / "clips.csv").is_file() else path
-    if table.suffix.lower() == ".csv" and table.is_file():
+    table = path / "clips.csv" if os.path.isfile(path / "clips.csv") else path
+    if table.suffix.lower() == ".csv" and os.path.isfile(table):
         named = path if table != path or path.stem != "clips" else path.parent
         return table.parent, named.stem, read_csv(table)
-    if path.is_dir():
+    if os.path.isdir(path):
         return path, path.name, read_folder(path)
     raise CorpusError(
         f"unknown corpus {path.name!r}: no folder and no csv is at {path}, and "

@@ -366,6 +366,22 @@ def test_a_csv_of_ones_own_keeps_what_it_says(make_corpus):
         assert corpus.name == "corpus"
 
 
+def test_a_csv_may_hold_odd_names_and_columns(make_corpus):
+    root = make_corpus("a/1.wav", "a/2.wav")
+    (root / "list.csv").write_text(
+        "path,emotion,self,intensity\n"
+        f"a/1.wav,sad,x,1\n,sad,x,1\n{'n' * 300}.wav,sad,x,1\na/2.wav,,x,1\n"
+    )
+    corpus = load_corpus(root / "list.csv")
+    assert list(corpus.clips["clip"]) == ["a/1"] and corpus.name == "list"
+    assert corpus.clips["self"].item() == "x"
+    assert [p.split(": ")[1] for p in corpus.problems["problem"]] == [
+        *("no such file", "no such file", "no emotion is given")
+    ]
+    with pytest.raises(CorpusError, match="unknown corpus"):
+        load_corpus("n" * 300)
+
+
 def test_emosynth_is_read_from_its_table(make_corpus, monkeypatch):
     root = make_corpus("audio/x.ogg", "audio/y.ogg", folder="emosynth")
     (root / "clips.csv").write_text(
