@@ -117,14 +117,17 @@ def run_course(
     return sum(run.failure is not None for run in runs)
 
 
-def find_notebooks(names: Sequence[str] = (), *, notebooks: Path = NOTEBOOKS):
+def find_notebooks(
+    names: Sequence[str] = (), *, notebooks: Path = NOTEBOOKS
+) -> list[Path]:
     """Paths of the notebooks meant by names, numbers or paths, in that order."""
     found = []
     for name in names or LESSONS:
-        paths = [Path(name)] if name.endswith(".ipynb") else []
-        paths += sorted(notebooks.glob(f"{name}.ipynb"))
-        paths += sorted(notebooks.glob(f"{name}_*.ipynb"))
-        paths = [path for path in paths if path.is_file()]
+        if name.endswith(".ipynb"):
+            paths = [Path(name)]
+        else:
+            paths = [notebooks / f"{name}.ipynb", *notebooks.glob(f"{name}_*.ipynb")]
+        paths = sorted(path for path in paths if path.is_file())
         if not paths:
             there = sorted(path.stem for path in notebooks.glob("*.ipynb"))
             raise FileNotFoundError(
