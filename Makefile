@@ -39,11 +39,11 @@ course: .venv/.installed  ## run all notebooks, write build/course/index.html
 
 # One thread per worker: two workers with two threads each would fight for two cores.
 test: export OMP_NUM_THREADS = 1
-test: .venv/.installed  ## check style, run the unit tests and all notebooks
+test: .venv/.installed  ## check style, run all tests, examples and notebooks
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/python -m pytest --quiet -n $(WORKERS) --dist loadscope $(NBVAL) \
-		tests notebooks
+		--doctest-modules clepdg_lib tests notebooks
 
 lab: .venv/.installed  ## open the first notebook in JupyterLab
 	$(BIN)/jupyter lab --ip=127.0.0.1 notebooks/00_welcome.ipynb
