@@ -52,9 +52,13 @@ def main() -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)
 
-    broad = read_wordnet(args.wordnet)
-    broad = broad[:: max(1, len(broad) // args.sentences)]
-    sentences = [*broad, *caption_corpus(sounds=sound_names())]
+    listed = args.work / "sentences.json"  # a resumed run must see the same ones
+    if not listed.is_file():
+        broad = read_wordnet(args.wordnet)
+        broad = broad[:: max(1, len(broad) // args.sentences)]
+        both = [*broad, *caption_corpus(sounds=sound_names())]
+        listed.write_text(json.dumps(both))
+    sentences = json.loads(listed.read_text())
     teacher_folder = find_teacher()
     targets = teach(teacher_folder, sentences, args.work / "teacher.npz")
     tokenizer = prune_tokenizer(teacher_folder, sentences, args.work / "text-tower")
