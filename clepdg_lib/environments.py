@@ -50,6 +50,8 @@ class Environment:
         snr_db: Voice (with its reverberation) over noise.
         low_hz: Lower edge of the pass band; 0 is none.
         high_hz: Upper edge of the pass band; 8000 is none.
+        tilt_db: Colour of microphone and distance, decibels per octave around
+            1 kHz; below 0 is dull, above 0 is thin.
         channel: "full", "telephone" (8-bit mu-law) or "radio" (overdriven).
     """
 
@@ -62,6 +64,7 @@ class Environment:
     snr_db: float = 40.0
     low_hz: float = 0.0
     high_hz: float = 8000.0
+    tilt_db: float = 0.0
     channel: str = "full"
 
     def __post_init__(self) -> None:
@@ -122,8 +125,11 @@ def place(
     nyquist = sample_rate / 2
     low = environment.low_hz * math.sqrt(severity)
     high = nyquist * min(1.0, environment.high_hz / nyquist) ** math.sqrt(severity)
-    if low > 0 or high < nyquist:
-        heard = _band_limit(heard, low_hz=low, high_hz=high, sample_rate=sample_rate)
+    tilt = environment.tilt_db * severity
+    if low > 0 or high < nyquist or tilt != 0:
+        heard = _filter(
+            heard, low_hz=low, high_hz=high, tilt_db=tilt, sample_rate=sample_rate
+        )
     heard = level(heard)
     if environment.channel == "telephone":
         # 8-bit mu-law, as in ITU-T G.711
@@ -210,6 +216,7 @@ def random_environment(
         snr_db=uniform(0, 25, generator),
         low_hz=low,
         high_hz=high,
+        tilt_db=uniform(-2, 2, generator),
         channel=channel,
     )
     return replace(drawn, caption=describe(drawn))
@@ -226,6 +233,7 @@ def vary(environment: str | Environment, *, generator: torch.Generator) -> Envir
         snr_db=place_.snr_db + uniform(-4, 4, generator),
         low_hz=place_.low_hz * uniform(0.85, 1.15, generator),
         high_hz=high if place_.high_hz < 8000 else place_.high_hz,
+        tilt_db=place_.tilt_db + uniform(-0.5, 0.5, generator),
     )
 
 
@@ -244,10 +252,15 @@ def describe(environment: Environment) -> str:
     return ", ".join(parts) or "close to the microphone, in silence"
 
 
-def _band_limit(
-    wave: torch.Tensor, *, low_hz: float, high_hz: float, sample_rate: int
+def _filter(
+    wave: torch.Tensor,
+    *,
+    low_hz: float,
+    high_hz: float,
+    tilt_db: float,
+    sample_rate: int,
 ) -> torch.Tensor:
-    """Zero-phase band pass with the slopes of an eighth-order Butterworth filter."""
+    """Zero-phase band pass (eighth-order Butterworth slopes) and tilt."""
     n = fast_length(len(wave) + 1024)  # room for the filter's ringing
     hertz = torch.fft.rfftfreq(n, 1 / sample_rate)
     gain = torch.ones_like(hertz)
@@ -255,6 +268,8 @@ def _band_limit(
         gain /= (1 + (low_hz / hertz.clamp_min(1e-3)) ** 16).sqrt()
     if high_hz < sample_rate / 2:
         gain /= (1 + (hertz / high_hz) ** 16).sqrt()
+    if tilt_db != 0:
+        gain *= 10 ** (tilt_db / 20 * (hertz.clamp_min(50) / 1000).log2())
     return torch.fft.irfft(torch.fft.rfft(wave, n) * gain, n)[: len(wave)]
 
 
@@ -274,36 +289,44 @@ ENVIRONMENTS: dict[str, Environment] = {
             "over the telephone",
             room="small",
             rt60_seconds=0.2,
-            direct_to_reverb_db=12.0,
+            direct_to_reverb_db=10.0,
             noise="white",
-            snr_db=22.0,
+            snr_db=18.0,
             low_hz=300.0,
             high_hz=3400.0,
+            tilt_db=2.5,
             channel="telephone",
         ),
-        Environment(
+        Environment(  # a voice assistant at the other end of the sofa
             "living room",
             "in a living room",
             room="small",
-            rt60_seconds=0.45,
-            direct_to_reverb_db=1.0,
+            rt60_seconds=0.5,
+            direct_to_reverb_db=-3.0,
             noise="fan",
-            snr_db=16.0,
+            snr_db=10.0,
+            high_hz=6500.0,
+            tilt_db=-2.5,
         ),
-        Environment(
+        Environment(  # a hand-held recorder with its low cut on
             "street",
             "in a busy street",
             noise="traffic",
-            snr_db=4.0,
+            snr_db=2.0,
+            low_hz=150.0,
+            tilt_db=2.0,
         ),
-        Environment(
+        Environment(  # a seat in the back row
             "hall",
             "in a large hall",
             room="large",
-            rt60_seconds=1.8,
-            direct_to_reverb_db=-4.0,
+            rt60_seconds=2.2,
+            direct_to_reverb_db=-8.0,
             noise="pink",
-            snr_db=20.0,
+            snr_db=16.0,
+            low_hz=100.0,
+            high_hz=5000.0,
+            tilt_db=-3.5,
         ),
     )
 }
