@@ -22,12 +22,25 @@ from clepdg_lib.noises import (
     NOISE_WORDS,
     NOISES,
     check_choice,
-    convolve,
-    fast_length,
     noise,
     pick,
     uniform,
 )
+from clepdg_lib.rooms import colour, convolve, room_response
+
+__all__ = [
+    "CHANNELS",
+    "ENVIRONMENTS",
+    "NOISES",
+    "ROOMS",
+    "Environment",
+    "describe",
+    "noise",
+    "place",
+    "random_environment",
+    "room_response",
+    "vary",
+]
 
 CHANNELS = ("full", "telephone", "radio")
 ROOMS = ("none", "small", "medium", "large")
@@ -127,7 +140,7 @@ def place(
     high = nyquist * min(1.0, environment.high_hz / nyquist) ** math.sqrt(severity)
     tilt = environment.tilt_db * severity
     if low > 0 or high < nyquist or tilt != 0:
-        heard = _filter(
+        heard = colour(
             heard, low_hz=low, high_hz=high, tilt_db=tilt, sample_rate=sample_rate
         )
     heard = level(heard)
@@ -137,46 +150,6 @@ def place(
     elif environment.channel == "radio":
         heard = torch.tanh(6 * severity * heard)
     return level(heard)
-
-
-def room_response(
-    rt60_seconds: float,
-    direct_to_reverb_db: float,
-    *,
-    generator: torch.Generator,
-    sample_rate: int = SAMPLE_RATE,
-) -> torch.Tensor:
-    """Impulse response of an invented room.
-
-    A direct sound of 1 at sample 0, a dozen early reflections, then noise that
-    decays exponentially (Moorer 1979), above about 2 kHz twice as fast, as air and
-    curtains make it.
-
-    Returns:
-        (n,) float32 with n about rt60_seconds * sample_rate.
-    """
-    if rt60_seconds <= 0:
-        raise ValueError(f"rt60_seconds is {rt60_seconds}; it must be above 0.")
-    n = max(64, round(rt60_seconds * sample_rate))
-    seconds = torch.arange(n) / sample_rate
-    decay = torch.exp(-math.log(1000) / rt60_seconds * seconds)
-    rough = torch.randn(n, generator=generator)
-    smooth = torch.nn.functional.avg_pool1d(
-        rough[None], kernel_size=5, stride=1, padding=2
-    )[0]
-    tail = smooth * decay + (rough - smooth) * decay.square()
-    # The bigger the room, the later its first echo; reflections grow dense with time.
-    first = 1 + round(min(0.015, 0.004 + 0.006 * rt60_seconds) * sample_rate)
-    tail[: min(first, n // 2)] = 0
-    span = min(n - 1, first + round(0.05 * sample_rate))
-    where = torch.randint(min(first, span - 1), span, (12,), generator=generator)
-    sign = torch.randint(0, 2, (12,), generator=generator) * 2.0 - 1
-    tail[where] += 3.0 * sign * decay[where]
-    tail[0] = 0
-    energy = tail.square().sum().clamp_min(1e-12)
-    tail *= (10 ** (-direct_to_reverb_db / 10) / energy).sqrt()
-    tail[0] = 1.0
-    return tail
 
 
 def random_environment(
@@ -250,27 +223,6 @@ def describe(environment: Environment) -> str:
         words = {"telephone": "over the telephone", "radio": "over the radio"}
         parts.append(words[environment.channel])
     return ", ".join(parts) or "close to the microphone, in silence"
-
-
-def _filter(
-    wave: torch.Tensor,
-    *,
-    low_hz: float,
-    high_hz: float,
-    tilt_db: float,
-    sample_rate: int,
-) -> torch.Tensor:
-    """Zero-phase band pass (eighth-order Butterworth slopes) and tilt."""
-    n = fast_length(len(wave) + 1024)  # room for the filter's ringing
-    hertz = torch.fft.rfftfreq(n, 1 / sample_rate)
-    gain = torch.ones_like(hertz)
-    if low_hz > 0:
-        gain /= (1 + (low_hz / hertz.clamp_min(1e-3)) ** 16).sqrt()
-    if high_hz < sample_rate / 2:
-        gain /= (1 + (hertz / high_hz) ** 16).sqrt()
-    if tilt_db != 0:
-        gain *= 10 ** (tilt_db / 20 * (hertz.clamp_min(50) / 1000).log2())
-    return torch.fft.irfft(torch.fft.rfft(wave, n) * gain, n)[: len(wave)]
 
 
 def _find(environment: str | Environment) -> Environment:

@@ -13,9 +13,9 @@ import math
 from collections.abc import Callable
 
 import torch
-import torchaudio.functional as F
 
 from clepdg_lib.audio import SAMPLE_RATE
+from clepdg_lib.rooms import convolve, fast_length
 
 
 def noise(
@@ -39,20 +39,6 @@ def noise(
     check_choice("noise", kind, tuple(NOISES))
     sound = NOISES[kind](n_samples, generator, sample_rate)[:n_samples]
     return 0.1 * _unit(sound)
-
-
-def convolve(wave: torch.Tensor, response: torch.Tensor) -> torch.Tensor:
-    """First n samples of the convolution, at a length that the FFT likes."""
-    n = len(wave)
-    response = response[:n]
-    spare = fast_length(n + len(response)) - n + 1 - len(response)
-    response = torch.nn.functional.pad(response, (0, spare))
-    return F.fftconvolve(wave[None], response[None])[0, :n]
-
-
-def fast_length(n: int) -> int:
-    """Next length that is a small number times a power of two."""
-    return min(m << max(0, math.ceil(math.log2(n / m))) for m in (8, 9, 10, 12, 15))
 
 
 def uniform(low: float, high: float, generator: torch.Generator) -> float:
