@@ -147,7 +147,7 @@ class LogMel:
             n_mels=extractor.feature_size,
             f_min=float(extractor.frequency_min),
             f_max=float(extractor.frequency_max),
-            max_seconds=extractor.max_length_s,
+            max_seconds=float(extractor.max_length_s),
             padding=extractor.padding,
         )
 

@@ -61,6 +61,8 @@ class Recipe:
         weight_decay: AdamW's.
         averaging: Decay of the moving average of the weights that is returned.
         gain_db: Standard deviation of a random gain.
+        equaliser_db: Standard deviation of a random smooth gain over the bands:
+            another microphone for every clip.
         masks: Time and frequency masks (SpecAugment, Park et al. 2019), 2 of each.
         target_weight: Share of the auxiliary targets in the loss.
         precision: "float32", "bfloat16", or "auto": bfloat16 where the processor
@@ -74,6 +76,7 @@ class Recipe:
     weight_decay: float = 0.05
     averaging: float = 0.99
     gain_db: float = 6.0
+    equaliser_db: float = 4.0
     masks: bool = True
     target_weight: float = 1.0
     precision: str = "auto"
@@ -174,9 +177,12 @@ def train_towers(
 def augment(
     pictures: torch.Tensor, recipe: Recipe, *, generator: torch.Generator
 ) -> torch.Tensor:
-    """Change gain, mask times and bands, roll in time: (B, F, M) -> (B, 1, F, M)."""
+    """Another level, microphone and start, parts hidden: (B, F, M) -> (B, 1, F, M)."""
     n, n_frames, n_mels = pictures.shape
     gain = recipe.gain_db * torch.randn(n, 1, 1, generator=generator)
+    if recipe.equaliser_db > 0:
+        knots = recipe.equaliser_db * torch.randn(n, 1, 6, generator=generator)
+        gain = gain + F.interpolate(knots, n_mels, mode="linear", align_corners=True)
     pictures = (pictures + gain).clamp_min(FLOOR_DB)
     if recipe.masks:
         fill = pictures.mean(dim=(1, 2), keepdim=True)
