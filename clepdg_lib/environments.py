@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import torch
 import torchaudio.functional as F
 
-from clepdg_lib.audio import SAMPLE_RATE, check_wave, level
+from clepdg_lib.audio import SAMPLE_RATE, SILENCE_DB, check_wave, level, rms_db
 from clepdg_lib.noises import (
     NOISE_WORDS,
     NOISES,
@@ -108,7 +108,7 @@ def place(
         sample_rate: In hertz.
 
     Returns:
-        (n,) float32, levelled to -26 dB unless the clip is silent.
+        (n,) float32, levelled to -26 dB; a silent clip comes back as it is.
 
     Raises:
         ValueError: Unknown environment, or severity outside 0 to 3.
@@ -117,8 +117,8 @@ def place(
     wave = check_wave(wave)
     if not 0 <= severity <= 3:
         raise ValueError(f"severity is {severity}; it must lie between 0 and 3.")
-    if severity == 0:
-        return wave.clone()
+    if severity == 0 or rms_db(wave) < SILENCE_DB:
+        return wave.clone()  # no ratio to a voice that is not there
     harder_db = 20 * math.log10(severity)
     heard = wave
     if environment.rt60_seconds > 0:
@@ -129,7 +129,7 @@ def place(
             sample_rate=sample_rate,
         )
         heard = convolve(heard, response)
-    if environment.noise != "none" and heard.any():
+    if environment.noise != "none":
         sound = noise(
             environment.noise, len(wave), generator=generator, sample_rate=sample_rate
         )
