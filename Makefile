@@ -50,7 +50,8 @@ lab: .venv/.installed  ## open the first notebook in JupyterLab
 
 benchmark: .venv/.benchmark  ## leave-one-corpus-out on real speech (CLEPDG_CORPORA)
 	@mkdir -p build
-	$(BIN)/python -m clepdg_lib benchmark --tier audio --json build/benchmark.json
+	$(BIN)/python -m clepdg_lib benchmark --tier audio --work build/benchmark \
+		--json build/benchmark.json
 
 .venv/.benchmark: .venv/.installed
 	@$(PIP) --editable ".[benchmark]"

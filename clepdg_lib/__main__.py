@@ -57,6 +57,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     benchmark.add_argument("--json", metavar="PATH", help="write rows here; - prints")
     benchmark.add_argument("--seeds", type=int, nargs="+", default=[0])
+    benchmark.add_argument("--model", default="clap-mini", help="where CLEP starts")
+    benchmark.add_argument(
+        "--work",
+        type=Path,
+        help="folder for checkpoints; an interrupted run resumes from them",
+    )
 
     course = add("course", _course, "run the notebooks and write them as web pages")
     course.add_argument("names", nargs="*", help="numbers, names or paths; else all")

@@ -83,7 +83,7 @@ def random_contexts(
         raise ValueError(
             f"n_contexts is {n_contexts} and n_tokens {n_tokens}; both must be 1 or more"
         )
-    table = clap.model.get_input_embeddings().weight.detach().float().cpu()
+    table = clap.model.text_model.get_input_embeddings().weight.detach().float().cpu()
     generator = torch.Generator().manual_seed(seed)
     shape = (n_contexts, n_tokens, table.shape[1])
     vectors = table.std() * scale * torch.randn(shape, generator=generator)
@@ -145,7 +145,7 @@ def tune_contexts(
     start = init or random_contexts(
         clap, n_contexts=n_contexts, n_tokens=n_tokens, template=template, seed=seed
     )
-    spread = clap.model.get_input_embeddings().weight.detach().float().std()
+    spread = clap.model.text_model.get_input_embeddings().weight.detach().float().std()
     plain = clap.embed_text([template.format(emotion=e) for e in emotions])
     bare = clap.embed_text([BARE])
     tuner = _Tuner(clap, emotions, template, plain, bare, temperature, consistency)

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from clepdg_lib.acpt import random_contexts, tune_contexts
 from clepdg_lib.clap import Clap, EmbeddedCorpus, embed_corpus, load_clap
@@ -326,11 +325,9 @@ def summarise(rows: Sequence[dict], *, score: str = "uar") -> pd.DataFrame:
 
 def main(args: argparse.Namespace) -> None:
     """Run a tier and write its rows; see ``--help``."""
-    clap = load_clap(getattr(args, "model", None) or "clap-mini")
-    torch.set_num_threads(torch.get_num_threads())
-    work = Path(args.work) if getattr(args, "work", None) else None
+    clap = load_clap(args.model)
     if args.tier == "audio":
-        rows = leave_corpora_out(clap, seeds=args.seeds, work=work)
+        rows = leave_corpora_out(clap, seeds=args.seeds, work=args.work)
     else:
         corpus = load_corpus("emosynth")
         rows = leave_domains_out(clap, corpus, seeds=args.seeds)

@@ -131,9 +131,7 @@ class Clap:
         return torch.stack(rows)
 
     @torch.inference_mode()
-    def embed_mels(
-        self, mels: torch.Tensor, *, batch_size: int = 64
-    ) -> torch.Tensor:
+    def embed_mels(self, mels: torch.Tensor, *, batch_size: int = 64) -> torch.Tensor:
         """Embed log-mel pictures (n, 1, frames, mels) -> (n, dim)."""
         parts = [
             self.audio_features(part.to(self.device)).cpu()
@@ -152,9 +150,7 @@ class Clap:
         if isinstance(clip, (str, Path)):
             return read_audio(clip, sample_rate=self.log_mel.sample_rate)
         wave = check_wave(clip, name=name)
-        return resample(
-            wave, from_rate=sample_rate, to_rate=self.log_mel.sample_rate
-        )
+        return resample(wave, from_rate=sample_rate, to_rate=self.log_mel.sample_rate)
 
     def _embed_waves(
         self,
@@ -219,7 +215,7 @@ class Clap:
             (n, L, D) vectors, specials included, and their (n, L) mask.
         """
         ids, mask = self._tokenize(list(texts))
-        return self.model.get_input_embeddings()(ids).detach(), mask
+        return self.model.text_model.get_input_embeddings()(ids).detach(), mask
 
     def embed_tokens(self, vectors: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Embed sentences given as token vectors, with gradients to the vectors.

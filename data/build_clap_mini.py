@@ -14,7 +14,6 @@ emotion label of any corpus enters. Resumes after the last finished epoch.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import shutil
@@ -99,11 +98,17 @@ def main() -> None:
         heard[:, None] >= 0, teacher["embedding"][heard], np.nan
     ).astype(np.float32)
     targets = np.concatenate([standardise(egemaps), standardise(features)], axis=1)
-    sampling = np.concatenate([np.full(n, w) for n, w in zip(sizes, (1, 2, 1.5))])
+    shares = (1, 2, 1.5)  # sounds are few, voices are wanted
+    sampling = np.concatenate(
+        [np.full(n, w) for n, w in zip(sizes, shares, strict=True)]
+    )
     print(f"{sizes} clips (bursts, sounds, voices); aspects:", flush=True)
     for aspect in aspects:
-        print(f"  {aspect.name}: {len(aspect.sentences)} levels, "
-              f"{(aspect.labels >= 0).mean():.0%} known", flush=True)
+        print(
+            f"  {aspect.name}: {len(aspect.sentences)} levels, "
+            f"{(aspect.labels >= 0).mean():.0%} known",
+            flush=True,
+        )
     torch.set_num_threads(os.cpu_count() or 1)
     clap = train_towers(
         clap,
@@ -185,7 +190,9 @@ def write_aspects(clips, parts, egemaps, teacher, paths) -> list[Aspect]:
     rows = np.array([teacher["row"].get(p, -1) for p in paths])
     top = np.where(rows >= 0, teacher["top_class"][rows, 0], -1)
     top[first:second] = -1
-    common = [c for c, k in zip(*np.unique(top, return_counts=True)) if c >= 0 and k > 14]
+    common = [
+        c for c, k in zip(*np.unique(top, return_counts=True)) if c >= 0 and k > 14
+    ]
     tags = [str(teacher["class_names"][c]).lower() for c in common]
     labels = np.array([common.index(t) if t in common else -1 for t in top])
     aspects.append(Aspect("tag", [say(t) for t in tags], labels, 1.0))

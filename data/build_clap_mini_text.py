@@ -233,7 +233,9 @@ def train(student, head, tokenizer, sentences, targets, args) -> None:
     # Emotions' own sentences are few among 300,000: show them more often, and ask
     # that sentences of one emotion lie nearer to their canonical caption.
     emotions = valid_emotions()
-    spoken = [(s, e) for e, name in enumerate(emotions) for s in emotion_sentences(name)]
+    spoken = [
+        (s, e) for e, name in enumerate(emotions) for s in emotion_sentences(name)
+    ]
     canonical = [CANONICAL.format(emotion=name) for name in emotions]
     generator = torch.Generator().manual_seed(args.seed)
     parameters = [*student.parameters(), *head.parameters()]
@@ -316,7 +318,9 @@ def train(student, head, tokenizer, sentences, targets, args) -> None:
 
 
 def strip(weights: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    return {
+        k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)
+    }
 
 
 if __name__ == "__main__":

@@ -1,0 +1,112 @@
+"""Measure what clap-mini knows, for its card: sounds, places, voices, and emotions.
+
+    CLEPDG_CORPORA=../shared/corpora python data/evaluate_clap_mini.py \\
+        --json data/results/clap-mini.json
+
+Everything is zero-shot, on clips that the model was not trained on: ESC-10's fold 5,
+EmoGator's test speakers placed in random environments, and four corpora of speech.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from clepdg_lib.captions import CANONICAL, PROPERTIES
+from clepdg_lib.clap import Clap, load_clap
+from clepdg_lib.corpora import EMOTIONS, Corpus, load_corpus
+from clepdg_lib.evaluation import uar, war
+from clepdg_lib.files import write_atomically
+from clepdg_lib.pictures import PLACES, draw_corpus
+
+SPEECH = ("emodb", "ravdess", "tess", "nemo")
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--model", default="clap-mini")
+    arguments.add_argument("--shared", type=Path, default=Path("../shared"))
+    arguments.add_argument("--json", type=Path)
+    args = arguments.parse_args()
+    clap = load_clap(args.model)
+    rows = [sounds(clap, args.shared), *places(clap), *voices(clap), *feelings(clap)]
+    for row in rows:
+        print(row)
+    if args.json:
+        found = {"model": args.model, "rows": rows}
+        write_atomically(args.json, json.dumps(found, indent=1) + "\n")
+
+
+def score(task: str, test: str, clap: Clap, mels, truth, options) -> dict:
+    """Compare clips with a sentence (or several) for each option."""
+    text = torch.stack([clap.embed_text(list(o)).mean(0) for o in options])
+    text = torch.nn.functional.normalize(text, dim=-1)
+    guess = (clap.embed_mels(torch.from_numpy(mels)) @ text.T).argmax(1).numpy()
+    scores = {"uar": uar(truth, guess), "war": war(truth, guess)}
+    chance = 1 / len(set(np.asarray(truth).tolist()))
+    return {"task": task, "test": test, **scores, "chance": chance, "n": len(truth)}
+
+
+def sounds(clap: Clap, shared: Path) -> dict:
+    esc = load_corpus(shared / "acoustics" / "esc10")
+    held = esc.clips["clip"].str.split("/").str[-1].str.startswith("5-")
+    esc = replace(esc, clips=esc.clips[held])
+    pictures = draw_corpus(esc, clap.log_mel, n_places=0)
+    names = esc.clips["emotion"].iloc[pictures.kept].str.split(" ", n=1).str[1]
+    kinds = sorted(set(names))
+    truth = np.array([kinds.index(n) for n in names])
+    options = [[f"the sound of {k}"] for k in kinds]
+    return score("sound", "esc10 fold 5", clap, pictures.mels[:, :1], truth, options)
+
+
+def places(clap: Clap) -> list[dict]:
+    bursts = load_corpus("emogator").select(splits="test")
+    first = bursts.clips["clip"].str.endswith("-1")
+    bursts = replace(bursts, clips=bursts.clips[first])
+    pictures = draw_corpus(bursts, clap.log_mel, n_places=1, seed=1)
+    rows = []
+    for k, aspect in enumerate(PLACES):
+        truth = pictures.places[:, 1, k].astype(int)
+        options = list(PROPERTIES[aspect].values())
+        test = "emogator test speakers"
+        mels = pictures.mels[:, 1:2]
+        rows.append(score(aspect, test, clap, mels, truth, options))
+    return rows
+
+
+def voices(clap: Clap) -> list[dict]:
+    rows = []
+    for name in ("emodb", "ravdess", "nemo"):
+        corpus, pictures = speech(name, clap)
+        sexes = list(PROPERTIES["sex"])
+        truth = np.array([sexes.index(s) for s in corpus.clips["sex"]])
+        options = list(PROPERTIES["sex"].values())
+        rows.append(score("sex", name, clap, pictures.mels[:, :1], truth, options))
+    return rows
+
+
+def feelings(clap: Clap) -> list[dict]:
+    rows = []
+    for name in SPEECH:
+        corpus, pictures = speech(name, clap)
+        truth = np.array([EMOTIONS.index(e) for e in corpus.clips["emotion"]])
+        options = [[CANONICAL.format(emotion=e)] for e in EMOTIONS]
+        mels = pictures.mels[:, :1]
+        rows.append(score("emotion", name, clap, mels, truth, options))
+    return rows
+
+
+def speech(name: str, clap: Clap) -> tuple[Corpus, object]:
+    corpus = load_corpus(name).select(emotions=EMOTIONS)
+    pictures = draw_corpus(corpus, clap.log_mel, n_places=0)
+    clips = corpus.clips.iloc[pictures.kept]
+    return replace(corpus, clips=clips), pictures
+
+
+if __name__ == "__main__":
+    main()
