@@ -132,9 +132,7 @@ def train_towers(
     chances = torch.ones(len(mels)) if sampling is None else torch.tensor(sampling)
     first = trainer.resume(checkpoint, n_steps)
     generator.manual_seed(seed + 1000 * first)
-    averaged = Clap(
-        trainer.average, clap.tokenizer, clap.extractor, name=clap.name
-    )
+    averaged = Clap(trainer.average, clap.tokenizer, clap.extractor, name=clap.name)
     bar = tqdm(
         total=recipe.epochs * n_steps,
         initial=first * n_steps,
@@ -167,7 +165,10 @@ def train_towers(
         trainer.save(checkpoint, epoch + 1)
     bar.close()
     averaged = Clap(
-        trainer.average, clap.tokenizer, clap.extractor, name=clap.name,
+        trainer.average,
+        clap.tokenizer,
+        clap.extractor,
+        name=clap.name,
         device=clap.device,
     )
     averaged.history = pd.DataFrame(trainer.history)
@@ -291,7 +292,9 @@ class _Trainer:
         def factor(step: int) -> float:
             if step < warm:
                 return (step + 1) / warm
-            return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, n_steps - warm)))
+            return 0.5 * (
+                1 + math.cos(math.pi * (step - warm) / max(1, n_steps - warm))
+            )
 
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, factor)
 
@@ -370,7 +373,9 @@ class _Trainer:
         notes = {"epoch": str(epoch), "history": json.dumps(self.history)}
         file.parent.mkdir(parents=True, exist_ok=True)
         partial = file.with_suffix(".partial")
-        save_file({k: v.clone().contiguous() for k, v in tensors.items()}, partial, notes)
+        save_file(
+            {k: v.clone().contiguous() for k, v in tensors.items()}, partial, notes
+        )
         partial.replace(file)
 
     def resume(self, file: Path | None, n_steps: int) -> int:

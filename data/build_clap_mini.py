@@ -190,9 +190,8 @@ def write_aspects(clips, parts, egemaps, teacher, paths) -> list[Aspect]:
     rows = np.array([teacher["row"].get(p, -1) for p in paths])
     top = np.where(rows >= 0, teacher["top_class"][rows, 0], -1)
     top[first:second] = -1
-    common = [
-        c for c, k in zip(*np.unique(top, return_counts=True)) if c >= 0 and k > 14
-    ]
+    tagged, counts = np.unique(top[top >= 0], return_counts=True)
+    common = list(tagged[counts >= 15])
     tags = [str(teacher["class_names"][c]).lower() for c in common]
     labels = np.array([common.index(t) if t in common else -1 for t in top])
     aspects.append(Aspect("tag", [say(t) for t in tags], labels, 1.0))
