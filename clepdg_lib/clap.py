@@ -16,7 +16,6 @@ import hashlib
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +23,13 @@ import numpy as np
 import pandas as pd
 import torch
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
 
 from clepdg_lib.audio import AudioError, LogMel, check_wave, read_audio, resample
-from clepdg_lib.cache import EmbeddingCache, content_key
-from clepdg_lib.corpora import Corpus
+from clepdg_lib.embedding import EmbeddedCorpus, embed_corpus, embed_waves
 from clepdg_lib.files import data_root
+
+__all__ = ["BUNDLED", "Clap", "EmbeddedCorpus", "embed_corpus", "load_clap"]
 
 BUNDLED = ("clap-mini", "clep-mini")
 Clip = str | Path | torch.Tensor | np.ndarray
@@ -118,7 +117,13 @@ class Clap:
                     problems.append(str(error))
 
         rows = list(
-            self._embed_waves(waves(), batch_size, total=len(clips), bar=progress)
+            embed_waves(
+                self,
+                waves(),
+                batch_size=batch_size,
+                total=len(clips),
+                progress=progress,
+            )
         )
         if problems:
             warnings.warn(
@@ -130,7 +135,7 @@ class Clap:
             raise AudioError(f"none of {len(clips)} clips is usable: {problems[0]}")
         return torch.stack(rows)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def embed_mels(self, mels: torch.Tensor, *, batch_size: int = 64) -> torch.Tensor:
         """Embed log-mel pictures (n, 1, frames, mels) -> (n, dim)."""
         parts = [
@@ -152,37 +157,8 @@ class Clap:
         wave = check_wave(clip, name=name)
         return resample(wave, from_rate=sample_rate, to_rate=self.log_mel.sample_rate)
 
-    def _embed_waves(
-        self,
-        waves: Iterator[torch.Tensor],
-        batch_size: int,
-        *,
-        total: int,
-        bar: bool,
-    ) -> Iterator[torch.Tensor]:
-        """Stream waves through the tower: a batch of windows in memory at a time."""
-        windows: list[torch.Tensor] = []
-        counts: list[int] = []  # windows of each wave still in `windows`
-        shown = tqdm(waves, total=total, desc="embedding", unit="clip", disable=not bar)
-        for wave in shown:
-            pieces = self.log_mel.windows(wave)
-            windows += pieces
-            counts.append(len(pieces))
-            if len(windows) >= batch_size:
-                yield from self._embed_windows(windows, counts)
-                windows, counts = [], []
-        if windows:
-            yield from self._embed_windows(windows, counts)
-
-    def _embed_windows(
-        self, windows: list[torch.Tensor], counts: list[int]
-    ) -> Iterator[torch.Tensor]:
-        features = self.embed_mels(self.log_mel(windows), batch_size=len(windows))
-        for part in features.split(counts):  # (windows of one clip, dim)
-            yield F.normalize(part.mean(dim=0), dim=-1)
-
     # ----------------------------------------------------------------- text
-    @torch.inference_mode()
+    @torch.no_grad()
     def embed_text(
         self, texts: Sequence[str] | str, *, batch_size: int = 256
     ) -> torch.Tensor:
@@ -309,11 +285,11 @@ def load_clap(
     """
     name = str(name)
     bundled = data_root() / "models" / name
+    is_folder = Path(name).is_dir()
+    hub_like = name.count("/") == 1 and not name.startswith((".", "/", "~"))
     if name in BUNDLED and (bundled / "config.json").is_file():
         source = str(bundled)
-    elif (Path(name) / "config.json").is_file():
-        source = name
-    elif name.count("/") == 1 and not name.startswith((".", "/", "~")):
+    elif (Path(name) / "config.json").is_file() or (hub_like and not is_folder):
         source = name
     else:
         here = [n for n in BUNDLED if (data_root() / "models" / n).is_dir()]
@@ -328,7 +304,7 @@ def load_clap(
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
         extractor = ClapFeatureExtractor.from_pretrained(source, revision=revision)
     except OSError as error:
-        if source != name or Path(name).is_dir():
+        if source != name or is_folder:
             raise
         offline = os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0")
         raise FileNotFoundError(
@@ -336,119 +312,5 @@ def load_clap(
             f"{' (HF_HUB_OFFLINE is set)' if offline else ''}. With a network, run "
             f"`hf download {name}` once; meanwhile use load_clap('clap-mini')."
         ) from error
-    label = Path(name).name if source == name and Path(name).is_dir() else name
+    label = Path(name).name if source == name and is_folder else name
     return Clap(found, tokenizer, extractor, name=label, device=device)
-
-
-@dataclass(frozen=True)
-class EmbeddedCorpus:
-    """Clips and their embeddings, row by row.
-
-    Attributes:
-        embeddings: (n, dim) float32, L2-normalised.
-        clips: The table of `Corpus.clips`, one row per embedding.
-        problems: Table (path, problem) of the clips that were left out.
-    """
-
-    embeddings: torch.Tensor
-    clips: pd.DataFrame
-    problems: pd.DataFrame
-
-    def __len__(self) -> int:
-        return len(self.clips)
-
-    def select(self, **columns: Any) -> EmbeddedCorpus:
-        """Keep rows whose column has a value, or one of several.
-
-        Example:
-            ``embedded.select(split="test", emotion=["angry", "sad"])``
-
-        Raises:
-            ValueError: An unknown column.
-        """
-        keep = np.ones(len(self), dtype=bool)
-        for column, value in columns.items():
-            if column not in self.clips:
-                raise ValueError(
-                    f"no column {column!r}; the table has {list(self.clips.columns)}"
-                )
-            values = [value] if isinstance(value, str) else list(value)
-            keep &= self.clips[column].isin(values).to_numpy()
-        return replace(
-            self,
-            embeddings=self.embeddings[torch.from_numpy(keep)],
-            clips=self.clips[keep].reset_index(drop=True),
-        )
-
-
-def embed_corpus(
-    clap: Clap,
-    corpus: Corpus,
-    *,
-    batch_size: int = 64,
-    cache: bool = True,
-    progress: bool = False,
-) -> EmbeddedCorpus:
-    """Embed every clip of a corpus, trimmed and levelled; remember the result.
-
-    Clips that cannot be read are left out and listed, not fatal.
-
-    Raises:
-        AudioError: No clip of the corpus can be read.
-    """
-    prefix = f"{clap.fingerprint()}|trim|level"
-    store = EmbeddingCache() if cache else None
-    rows: dict[int, torch.Tensor] = {}
-    keys: dict[int, str] = {}
-    paths = list(corpus.clips["path"])
-    if store is not None:
-        for i, path in enumerate(paths):
-            if Path(path).is_file():
-                keys[i] = content_key(prefix, path)
-        known = store.get(list(keys.values()))
-        rows = {i: torch.from_numpy(known[k]) for i, k in keys.items() if k in known}
-    problems: list[tuple[str, str]] = []
-    order: list[int] = []
-
-    def waves() -> Iterator[torch.Tensor]:
-        for i in range(len(paths)):
-            if i in rows:
-                continue
-            try:
-                wave = corpus.read(i)
-                wave = resample(
-                    wave, from_rate=16_000, to_rate=clap.log_mel.sample_rate
-                )
-            except AudioError as error:
-                problems.append((paths[i], str(error)))
-                continue
-            order.append(i)
-            yield wave
-
-    todo = len(paths) - len(rows)
-    done: dict[str, np.ndarray] = {}
-    stream = clap._embed_waves(waves(), batch_size, total=todo, bar=progress)
-    # `order` runs ahead of the stream by at most one batch, never behind it.
-    for n, row in enumerate(stream):
-        rows[order[n]] = row
-        if order[n] in keys:
-            done[keys[order[n]]] = row.numpy()
-        if store is not None and len(done) >= 1024:
-            store.put(done)
-            done = {}
-    if store is not None and done:
-        store.put(done)
-    if problems:
-        warnings.warn(
-            f"{corpus.name}: {len(problems)} of {len(paths)} clips left out; the "
-            f"first: {problems[0][1]}",
-            stacklevel=2,
-        )
-    if not rows:
-        raise AudioError(f"{corpus.name}: none of its {len(paths)} clips is usable")
-    kept = sorted(rows)
-    return EmbeddedCorpus(
-        embeddings=torch.stack([rows[i] for i in kept]),
-        clips=corpus.clips.iloc[kept].reset_index(drop=True),
-        problems=pd.DataFrame(problems, columns=["path", "problem"]),
-    )
