@@ -396,6 +396,27 @@ def probe_features(folder: Path, clips: pd.DataFrame) -> np.ndarray:
     return torch.cat(rows).numpy()
 
 
+def probe_predictions(x: np.ndarray, y: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """Emotions that a linear probe trained on (x, y) gives to new features."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    model = LogisticRegression(C=PROBE_C, max_iter=2000)
+    return make_pipeline(StandardScaler(), model).fit(x, y).predict(new)
+
+
+def probe_inside(x: np.ndarray, y: np.ndarray, speakers: np.ndarray) -> float:
+    """UAR when each speaker in turn is left out of the training."""
+    from sklearn.metrics import balanced_accuracy_score
+
+    predicted = np.empty(len(y), dtype=y.dtype)
+    for speaker in np.unique(speakers):
+        test = speakers == speaker
+        predicted[test] = probe_predictions(x[~test], y[~test], x[test])
+    return float(balanced_accuracy_score(y, predicted))
+
+
 def probe(folder: Path) -> pd.DataFrame:
     """How far a log-mel linear probe gets, inside each domain and without it.
 
@@ -405,34 +426,21 @@ def probe(folder: Path) -> pd.DataFrame:
     Returns:
         One row per domain: domain, inside, outside (UAR).
     """
-    from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import balanced_accuracy_score
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
     clips = pd.read_csv(folder / "clips.csv")
     x, y = probe_features(folder, clips), clips["emotion"].to_numpy()
-
-    def predict(train: np.ndarray, test: np.ndarray) -> np.ndarray:
-        model = LogisticRegression(C=PROBE_C, max_iter=2000)
-        return (
-            make_pipeline(StandardScaler(), model)
-            .fit(x[train], y[train])
-            .predict(x[test])
-        )
-
     rows = []
     for domain in clips["domain"].unique():
         here = (clips["domain"] == domain).to_numpy()
-        inside = np.empty(len(y), dtype=y.dtype)
-        for speaker in clips["speaker"][here].unique():
-            test = (clips["speaker"] == speaker).to_numpy()
-            inside[test] = predict(here & ~test, test)
+        outside = probe_predictions(x[~here], y[~here], x[here])
         rows.append(
             {
                 "domain": domain,
-                "inside": balanced_accuracy_score(y[here], inside[here]),
-                "outside": balanced_accuracy_score(y[here], predict(~here, here)),
+                "inside": probe_inside(
+                    x[here], y[here], clips["speaker"].to_numpy()[here]
+                ),
+                "outside": balanced_accuracy_score(y[here], outside),
             }
         )
     return pd.DataFrame(rows)
