@@ -1,22 +1,26 @@
-"""Remember embeddings on disk, so that no clip is embedded twice.
+"""Remember on disk what took long, so that no clip is embedded or drawn twice.
 
-One SQLite file (safe for several processes, never half-written) maps a key, made
-of the model's weights, its preprocessing and the sound file's content, to a row of
-float32. When it outgrows its limit, the rows unused for longest go first.
+Embeddings: one SQLite file (safe for several processes, never half-written) maps a
+key, made of the model's weights, its preprocessing and the sound file's content, to
+a row of float32. When it outgrows its limit, the rows unused for longest go first.
+Larger arrays lie in files of their own. A cache is never needed: where none can be
+kept (a read-only home, a broken file), everything works, only slower.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import sqlite3
 import time
+import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
 
-from clepdg_lib.files import cache_root
+from clepdg_lib.files import cache_root, write_atomically
 
 LIMIT_BYTES = 512 * 1024**2
 
@@ -24,8 +28,8 @@ LIMIT_BYTES = 512 * 1024**2
 class EmbeddingCache:
     """Keys to embeddings in ``folder/embeddings.sqlite``.
 
-    A cache that cannot be opened (a read-only home, a broken file) is an empty one:
-    nothing is remembered, and nothing fails.
+    A cache that cannot be opened is an empty one: nothing is remembered, and nothing
+    fails.
 
     Args:
         folder: Where the file lies; default the user's cache directory.
@@ -42,16 +46,17 @@ class EmbeddingCache:
         """Return the rows at hand, each (dim,) float32, by key."""
         found: dict[str, np.ndarray] = {}
         with suppress(sqlite3.Error, OSError), closing(self._open()) as store, store:
-            for start in range(0, len(keys), 500):
-                part = list(keys[start : start + 500])
-                marks = ",".join("?" * len(part))
+            parts = [list(keys[i : i + 500]) for i in range(0, len(keys), 500)]
+            for part in parts:
                 rows = store.execute(
-                    f"SELECT key, row FROM rows WHERE key IN ({marks})", part
+                    f"SELECT key, row FROM rows WHERE key IN ({_marks(part)})", part
                 ).fetchall()
                 for key, row in rows:
                     found[key] = np.frombuffer(row, dtype="<f4").copy()
+            # Last, for a file that can only be read refuses it.
+            for part in parts:
                 store.execute(
-                    f"UPDATE rows SET used = ? WHERE key IN ({marks})",
+                    f"UPDATE rows SET used = ? WHERE key IN ({_marks(part)})",
                     [time.time(), *part],
                 )
         return found
@@ -75,12 +80,17 @@ class EmbeddingCache:
                 (size,) = store.execute("SELECT SUM(LENGTH(row)) FROM rows").fetchone()
 
     def _open(self) -> sqlite3.Connection:
-        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):  # an old cache in a read-only home can still be read
+            self.file.parent.mkdir(parents=True, exist_ok=True)
         store = sqlite3.connect(self.file, timeout=30)
-        store.execute(
-            "CREATE TABLE IF NOT EXISTS rows "
-            "(key TEXT PRIMARY KEY, row BLOB NOT NULL, used REAL NOT NULL)"
-        )
+        try:
+            store.execute(
+                "CREATE TABLE IF NOT EXISTS rows "
+                "(key TEXT PRIMARY KEY, row BLOB NOT NULL, used REAL NOT NULL)"
+            )
+        except sqlite3.Error:
+            store.close()
+            raise
         return store
 
 
@@ -93,3 +103,24 @@ def content_key(prefix: str, path: str | Path) -> str:
     digest = hashlib.sha256(prefix.encode())
     digest.update(Path(path).read_bytes())
     return digest.hexdigest()
+
+
+def load_arrays(file: Path) -> dict[str, np.ndarray] | None:
+    """Read the arrays that `store_arrays` wrote; None if there are none, or broken."""
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def store_arrays(file: Path, **arrays: np.ndarray) -> None:
+    """Keep arrays in an npz file, if that is possible here."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    with suppress(OSError):
+        write_atomically(file, buffer.getvalue())
+
+
+def _marks(part: Sequence[str]) -> str:
+    return ",".join("?" * len(part))

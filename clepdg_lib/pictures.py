@@ -11,7 +11,6 @@ Shapes: n clips, V versions (the clean one first), F frames, M mel bands.
 from __future__ import annotations
 
 import hashlib
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +19,11 @@ import torch
 from tqdm.auto import tqdm
 
 from clepdg_lib.audio import AudioError, LogMel, resample
+from clepdg_lib.cache import load_arrays, store_arrays
 from clepdg_lib.captions import PROPERTIES
 from clepdg_lib.corpora import Corpus
 from clepdg_lib.environments import place, random_environment
-from clepdg_lib.files import cache_root, write_atomically
+from clepdg_lib.files import cache_root
 
 PLACES = ("room", "channel", "noise")  # aspects of captions.PROPERTIES
 
@@ -109,9 +109,8 @@ def draw_corpus(
         AudioError: Not one file can be read.
     """
     file = cache_root() / "pictures" / f"{_key(corpus, log_mel, n_places, seed)}.npz"
-    if cache and file.is_file():
-        with np.load(file, allow_pickle=False) as arrays:
-            return Pictures(arrays["mels"], arrays["places"], arrays["kept"])
+    if cache and (arrays := load_arrays(file)):
+        return Pictures(arrays["mels"], arrays["places"], arrays["kept"])
     shape = (len(corpus), 1 + n_places, log_mel.n_frames, log_mel.n_mels)
     mels = np.empty(shape, np.float16)
     places = np.empty((len(corpus), 1 + n_places, len(PLACES)), np.int8)
@@ -133,9 +132,7 @@ def draw_corpus(
         raise AudioError(f"{corpus.name}: none of its {total} clips can be read")
     found = Pictures(mels[: len(kept)], places[: len(kept)], np.array(kept))
     if cache:
-        buffer = io.BytesIO()
-        np.savez(buffer, mels=found.mels, places=found.places, kept=found.kept)
-        write_atomically(file, buffer.getvalue())
+        store_arrays(file, **vars(found))
     return found
 
 

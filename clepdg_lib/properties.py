@@ -9,7 +9,6 @@ nothing that a student runs needs it.
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,9 +16,10 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from clepdg_lib.audio import SAMPLE_RATE
+from clepdg_lib.cache import load_arrays, store_arrays
 from clepdg_lib.captions import PROPERTIES
 from clepdg_lib.corpora import Corpus
-from clepdg_lib.files import cache_root, write_atomically
+from clepdg_lib.files import cache_root
 
 # Aspect of captions.PROPERTIES -> the functional that decides, low level first.
 MEASURED = {
@@ -60,9 +60,8 @@ def measure_corpus(
         digest.update(f"{path}|{size}\n".encode())
     name = f"{corpus.name[:40]}-{digest.hexdigest()[:24]}.npz"
     file = cache_root() / "egemaps" / name
-    if cache and file.is_file():
-        with np.load(file, allow_pickle=False) as arrays:
-            return arrays["egemaps"]
+    if cache and (arrays := load_arrays(file)):
+        return arrays["egemaps"]
     smile = _smile()
     values = np.full((len(corpus), len(smile.feature_names)), np.nan, np.float32)
     bar = tqdm(
@@ -76,9 +75,7 @@ def measure_corpus(
         row = smile.process_signal(wave.numpy(), SAMPLE_RATE).to_numpy()[0]
         values[i] = np.nan_to_num(row)
     if cache:
-        buffer = io.BytesIO()
-        np.savez(buffer, egemaps=values)
-        write_atomically(file, buffer.getvalue())
+        store_arrays(file, egemaps=values)
     return values
 
 
