@@ -134,6 +134,19 @@ def _label_targets(label_targets: Callable) -> None:
     _close(found, rows, "share each row equally among the clips with the same label")
 
 
+def _mix_weights(mix_weights: Callable) -> None:
+    before = {"w": torch.zeros(2, 3), "b": torch.tensor([1.0])}
+    after = {"w": torch.ones(2, 3), "b": torch.tensor([5.0])}
+    found = mix_weights(before, after, 0.25)
+    assert isinstance(found, dict) and set(found) == {"w", "b"}, (
+        "give back a dictionary with the same names as the two that came in"
+    )
+    hint = "a share of 0 must give back `before`, a share of 1 `after`"
+    _close(found["b"], [2.0], f"a quarter of the way from 1 to 5 is 2: {hint}")
+    _close(found["w"], 0.25 * torch.ones(2, 3), f"every tensor is mixed alike: {hint}")
+    _close(before["b"], [1.0], "you changed `before` itself; make new tensors")
+
+
 def _insert_context(insert_context: Callable) -> None:
     start, words = torch.zeros(3, 1, 2), 2 * torch.ones(3, 4, 2)
     context = torch.ones(5, 2)
@@ -199,6 +212,7 @@ CHECKS: dict[str, Callable[[Any], None]] = {
     "01.1": _nearest_text,
     "01.2": _uar,
     "02.1": _label_targets,
+    "02.2": _mix_weights,
     "03.1": _insert_context,
     "03.2": _style_loss,
     "04.1": _gap_size,

@@ -34,6 +34,16 @@ def label_targets(labels):
     return same / same.sum(dim=1, keepdim=True)
 
 
+def mix_weights(before, after, share):
+    return {name: before[name].lerp(after[name], share) for name in before}
+
+
+def add_in_place(before, after, share):
+    for name in before:
+        before[name] += share * (after[name] - before[name])
+    return {name: before[name].clone() for name in before}
+
+
 def insert_context(start, context, words):
     return torch.cat([start, context.expand(len(words), -1, -1), words], dim=1)
 
@@ -55,6 +65,7 @@ SOLUTIONS = {
     "01.1": lambda audio, text: (audio @ text.T).argmax(dim=1),
     "01.2": uar,
     "02.1": label_targets,
+    "02.2": mix_weights,
     "03.1": insert_context,
     "03.2": style_loss,
     "04.1": lambda audio, text: (audio.mean(dim=0) - text.mean(dim=0)).norm(),
@@ -73,6 +84,10 @@ MISTAKES = [
     ("01.2", precision, "recall"),
     ("02.1", lambda labels: torch.eye(len(labels)), "same emotion"),
     ("02.1", lambda y: (y[:, None] == y[None]).float(), "sums to 1"),
+    ("02.2", lambda b, a, s: mix_weights(a, b, s), "share of 0"),
+    ("02.2", lambda b, a, s: list(b.values()), "dictionary"),
+    ("02.2", lambda b, a, s: {n: b[n] + s * a[n] for n in b}, "a quarter"),
+    ("02.2", add_in_place, "new tensors"),
     ("03.1", lambda start, context, words: torch.cat([start, words], 1), "tokens"),
     ("03.1", lambda s, c, w: insert_context(w, c, s), "order"),
     ("03.1", lambda s, c, w: torch.cat([s, c, w], dim=1), "stopped with"),
