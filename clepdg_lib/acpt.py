@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 
 from clepdg_lib.captions import CANONICAL
 from clepdg_lib.clap import Clap
-from clepdg_lib.contrast import fast_precision
+from clepdg_lib.trainer import fast_precision
 
 BARE = "this person is speaking"  # the sentence without a feeling in it
 SCHEDULES = ("joint", "sequential")
@@ -81,7 +81,8 @@ def random_contexts(
     """
     if n_contexts < 1 or n_tokens < 1:
         raise ValueError(
-            f"n_contexts is {n_contexts} and n_tokens {n_tokens}; both must be 1 or more"
+            f"n_contexts is {n_contexts} and n_tokens {n_tokens}; both must be 1 or "
+            "more"
         )
     table = clap.model.text_model.get_input_embeddings().weight.detach().float().cpu()
     generator = torch.Generator().manual_seed(seed)
@@ -166,8 +167,8 @@ def tune_contexts(
         for _ in range(steps):
             diversity, agreement = tuner.losses(moving * spread.cpu(), earlier)
             loss = diversity + consistency * agreement
-            optimiser.zero_grad()
-            loss.backward()
+            # Not loss.backward(): that would leave gradients in the frozen tower.
+            (moving.grad,) = torch.autograd.grad(loss, [moving])
             optimiser.step()
             history.append(
                 {
@@ -193,7 +194,11 @@ def embed_contexts(
 
 
 def append_contexts(
-    clap: Clap, sentences: Sequence[str], vectors: torch.Tensor
+    clap: Clap,
+    sentences: Sequence[str],
+    vectors: torch.Tensor,
+    *,
+    precision: str = "float32",
 ) -> torch.Tensor:
     """Put each context behind each sentence and embed: (K, S, dim), with gradients.
 
@@ -201,6 +206,7 @@ def append_contexts(
         clap: The model.
         sentences: S sentences.
         vectors: (K, M, D).
+        precision: As in `trainer.Recipe`; less is enough for tuning.
     """
     words, mask = clap.token_embeddings(list(sentences))  # (S, L, D), (S, L)
     vectors = vectors.to(words)
@@ -216,7 +222,7 @@ def append_contexts(
         ones = torch.ones(n + n_tokens, dtype=mask.dtype, device=mask.device)
         masks.append(torch.cat([ones, mask[s, n:]]).expand(n_contexts, -1))
     tokens = torch.stack(rows, dim=1).flatten(0, 1)  # (K * S, L + M, D)
-    fast = fast_precision(clap.device, "auto")
+    fast = fast_precision(clap.device, precision)
     with torch.autocast(clap.device.type, torch.bfloat16, enabled=fast):
         found = clap.embed_tokens(tokens, torch.stack(masks, dim=1).flatten(0, 1))
     return found.float().view(n_contexts, len(sentences), -1)
@@ -236,14 +242,17 @@ class _Tuner:
         """What contexts do to the bare sentence: (K, dim) unit directions."""
         if len(vectors) == 0:
             return torch.zeros(0, self.bare.shape[1])
-        moved = append_contexts(self.clap, [BARE], vectors)[:, 0].cpu()
+        moved = append_contexts(self.clap, [BARE], vectors, precision="auto")
+        moved = moved[:, 0].cpu()
         return F.normalize(moved - self.bare, dim=-1)
 
     def losses(
         self, vectors: torch.Tensor, earlier: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         sentences = [self.template.format(emotion=e) for e in self.emotions]
-        found = append_contexts(self.clap, [BARE, *sentences], vectors).cpu()
+        found = append_contexts(
+            self.clap, [BARE, *sentences], vectors, precision="auto"
+        ).cpu()
         shift = F.normalize(found[:, 0] - self.bare, dim=-1)  # (k, dim)
         within = (shift @ shift.T).abs()
         pairs = within.sum() - within.diagonal().sum()

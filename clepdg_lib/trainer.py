@@ -1,0 +1,259 @@
+"""The machinery of a fine-tuning: optimiser, averaged weights, checkpoints.
+
+What is learned stands elsewhere (`contrast`); here is how: AdamW with a warm-up and
+a cosine, clipped gradients, a moving average of the weights (the model that is kept),
+and a file from which an interrupted training goes on to the very same weights.
+
+Shapes: B batch, F frames, M mel bands.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional as F
+
+from clepdg_lib.clap import Clap
+
+MAX_NORM = 1.0  # of the gradient of a tower
+MAX_SCALE = 100.0  # as in CLIP
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. The defaults suit a few thousand clips on a laptop.
+
+    Attributes:
+        epochs: Times through ``n`` draws.
+        batch_size: Clips in a step.
+        learning_rate: Peak; warm-up over the first tenth, then a cosine to zero.
+        text_learning_rate: For the text tower, 0 to leave it frozen.
+        weight_decay: AdamW's.
+        averaging: Decay of the moving average of the weights that is returned.
+        gain_db: Standard deviation of a random gain.
+        equaliser_db: Standard deviation of a random smooth gain over the bands:
+            another microphone for every clip.
+        masks: Time and frequency masks (SpecAugment, Park et al. 2019), 2 of each.
+        target_weight: Share of the auxiliary targets in the loss.
+        precision: "float32", "bfloat16", or "auto": bfloat16 where the processor
+            has matrix units for it.
+    """
+
+    epochs: int = 6
+    batch_size: int = 64
+    learning_rate: float = 5e-4
+    text_learning_rate: float = 0.0
+    weight_decay: float = 0.05
+    averaging: float = 0.99
+    gain_db: float = 6.0
+    equaliser_db: float = 4.0
+    masks: bool = True
+    target_weight: float = 1.0
+    precision: str = "auto"
+
+
+def fast_precision(device: torch.device, precision: str) -> bool:
+    """Decide whether to compute in bfloat16."""
+    if precision not in ("auto", "float32", "bfloat16"):
+        raise ValueError(
+            f"precision is {precision!r}; it must be 'auto', 'float32' or 'bfloat16'"
+        )
+    if precision != "auto":
+        return precision == "bfloat16"
+    if device.type == "cpu":
+        return torch.cpu._is_amx_tile_supported()
+    return device.type == "cuda"
+
+
+class Trainer:
+    """A copy of a CLAP that learns, and its moving average.
+
+    Args:
+        clap: Where to start; not changed.
+        recipe: How to train.
+        n_steps: Steps in all, for the learning rate.
+        n_targets: Measurements that a layer on the audio tower predicts beside.
+
+    Attributes:
+        clap: The learning copy.
+        average: A `Clap` of the averaged weights.
+        head: The layer that predicts measurements.
+        history: A row for each epoch.
+    """
+
+    def __init__(
+        self, clap: Clap, recipe: Recipe, *, n_steps: int, n_targets: int = 0
+    ) -> None:
+        def another() -> Clap:
+            return Clap(
+                copy.deepcopy(clap.model),
+                clap.tokenizer,
+                clap.extractor,
+                name=clap.name,
+                device=clap.device,
+            )
+
+        self.clap, self.average = another(), another()
+        self.recipe, self.n_steps = recipe, n_steps
+        self.n_done = 0
+        self.history: list[dict[str, float]] = []
+        self.fast = fast_precision(clap.device, recipe.precision)
+        student = self.clap.model.train()
+        width = student.config.audio_config.hidden_size
+        head = nn.Linear(width, n_targets) if n_targets else nn.Identity()
+        self.head = head.to(clap.device)
+        self.tunes_text = recipe.text_learning_rate > 0
+        text = [student.text_model, student.text_projection]
+        sound = [student.audio_model, student.audio_projection, self.head]
+        groups = [
+            {
+                "params": [*_parameters(sound), student.logit_scale_a],
+                "peak": recipe.learning_rate,
+            }
+        ]
+        if self.tunes_text:
+            groups.append(
+                {"params": _parameters(text), "peak": recipe.text_learning_rate}
+            )
+        else:
+            student.text_model.eval()
+        for part in text:
+            part.requires_grad_(self.tunes_text)
+        self.optimiser = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
+
+    def hear(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Run the learning audio tower.
+
+        Args:
+            pictures: (B, 1, F, M) log-mels.
+
+        Returns:
+            (B, dim) unit rows, and (B, d) predicted measurements (without any, what
+            they would be predicted from).
+        """
+        device = self.clap.device
+        longer = torch.zeros(len(pictures), 1, dtype=torch.bool, device=device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.fast):
+            found = self.clap.model.audio_model(
+                input_features=pictures.to(device), is_longer=longer
+            ).pooler_output
+            audio = self.clap.model.audio_projection(found)
+        return F.normalize(audio.float(), dim=-1), self.head(found.float())
+
+    def read(self, sentences: Sequence[str]) -> torch.Tensor:
+        """Run the learning text tower, with gradients: (n, dim)."""
+        ids, mask = self.clap._tokenize(list(sentences))
+        found = self.clap.model.get_text_features(input_ids=ids, attention_mask=mask)
+        return found.pooler_output.float()
+
+    @property
+    def scale(self) -> torch.Tensor:
+        """What cosines are multiplied by; it is learned too."""
+        return self.clap.model.logit_scale_a.exp().clamp(max=MAX_SCALE)
+
+    def update(self, loss: torch.Tensor) -> float:
+        """Take one step down a loss, which is returned as a number."""
+        self.optimiser.zero_grad()
+        loss.backward()
+        for group in self.optimiser.param_groups:
+            nn.utils.clip_grad_norm_(group["params"], MAX_NORM)
+            group["lr"] = group["peak"] * self._share()
+        self.optimiser.step()
+        self.n_done += 1
+        self._follow()
+        return float(loss.detach())
+
+    def _share(self) -> float:
+        """Part of the peak learning rate that the coming step takes."""
+        warm = max(1, self.n_steps // 10)
+        if self.n_done < warm:
+            return (self.n_done + 1) / warm
+        done = (self.n_done - warm) / max(1, self.n_steps - warm)
+        return 0.5 * (1 + math.cos(math.pi * done))
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        # Early on a long memory would remember the start: shorten it (as in Adam).
+        decay = min(self.recipe.averaging, (1 + self.n_done) / (10 + self.n_done))
+        own = self.clap.model.state_dict()
+        for name, slow in self.average.model.state_dict().items():
+            if slow.is_floating_point():
+                slow.lerp_(own[name], 1 - decay)
+            else:
+                slow.copy_(own[name])
+
+    def save(self, file: Path, *, epoch: int, plan: str) -> None:
+        """Write all that going on after an epoch takes, whole or not at all.
+
+        Args:
+            file: A safetensors file; its folder is created.
+            epoch: How many are finished.
+            plan: What the training is, to recognise it by.
+        """
+        tensors = {}
+        for part, module in self._modules().items():
+            state = module.state_dict()
+            tensors |= {f"{part}.{name}": tensor for name, tensor in state.items()}
+        for i, state in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"moment.{i}.{key}": tensor for key, tensor in state.items()}
+        tensors = {name: t.clone().contiguous() for name, t in tensors.items()}
+        notes = {
+            "epoch": str(epoch),
+            "history": json.dumps(self.history),
+            "plan": plan,
+        }
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(".partial")
+        save_file(tensors, partial, notes)
+        partial.replace(file)
+
+    def resume(self, file: Path, *, plan: str) -> int:
+        """Go on where `save` stopped; returns the finished epochs, 0 without a file.
+
+        Raises:
+            ValueError: The file belongs to another training.
+        """
+        if not file.is_file():
+            return 0
+        with safe_open(file, "pt") as opened:
+            notes = opened.metadata() or {}
+        if notes.get("plan", plan) != plan:
+            raise ValueError(
+                f"{file} is the checkpoint of another training ({notes['plan']}), "
+                f"not of this one ({plan}); delete it or choose another file"
+            )
+        parts: dict[str, dict[str, torch.Tensor]] = {}
+        for name, tensor in load_file(file).items():
+            part, rest = name.split(".", 1)
+            parts.setdefault(part, {})[rest] = tensor
+        for part, module in self._modules().items():
+            module.load_state_dict(parts.get(part, {}))
+        state = self.optimiser.state_dict()
+        for name, tensor in parts.get("moment", {}).items():
+            i, key = name.split(".", 1)
+            state["state"].setdefault(int(i), {})[key] = tensor
+        self.optimiser.load_state_dict(state)
+        self.history = json.loads(notes["history"])
+        epoch = int(notes["epoch"])
+        self.n_done = epoch * self.n_steps // self.recipe.epochs
+        return epoch
+
+    def _modules(self) -> dict[str, nn.Module]:
+        return {
+            "student": self.clap.model,
+            "average": self.average.model,
+            "head": self.head,
+        }
+
+
+def _parameters(parts: Sequence[nn.Module]) -> list[nn.Parameter]:
+    return [p for part in parts for p in part.parameters()]
