@@ -4,7 +4,9 @@
         --json data/results/clap-mini.json
 
 Everything is zero-shot, on clips that the model was not trained on: ESC-10's fold 5,
-EmoGator's test speakers placed in random environments, and four corpora of speech.
+EmoGator's test speakers placed in random environments, four corpora of speech and
+emosynth. With ``--model clep-mini`` the four corpora, on which that was trained, are
+left out.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from clepdg_lib.evaluation import uar, war
 from clepdg_lib.files import write_atomically
 from clepdg_lib.pictures import PLACES, draw_corpus
 
-SPEECH = ("emodb", "ravdess", "tess", "nemo")
+SPEECH = ("emodb", "ravdess", "tess", "nemo", "emosynth")
 
 
 def main() -> None:
@@ -34,7 +36,9 @@ def main() -> None:
     arguments.add_argument("--json", type=Path)
     args = arguments.parse_args()
     clap = load_clap(args.model)
-    rows = [sounds(clap, args.shared), *places(clap), *voices(clap), *feelings(clap)]
+    unheard = ("emosynth",) if "clep" in args.model else SPEECH
+    rows = [sounds(clap, args.shared), *places(clap)]
+    rows += [*voices(clap, unheard), *feelings(clap, unheard)]
     for row in rows:
         print(row)
     if args.json:
@@ -79,9 +83,11 @@ def places(clap: Clap) -> list[dict]:
     return rows
 
 
-def voices(clap: Clap) -> list[dict]:
+def voices(clap: Clap, corpora) -> list[dict]:
     rows = []
-    for name in ("emodb", "ravdess", "nemo"):
+    for name in corpora:
+        if name == "tess":  # women only
+            continue
         corpus, pictures = speech(name, clap)
         sexes = list(PROPERTIES["sex"])
         truth = np.array([sexes.index(s) for s in corpus.clips["sex"]])
@@ -90,9 +96,9 @@ def voices(clap: Clap) -> list[dict]:
     return rows
 
 
-def feelings(clap: Clap) -> list[dict]:
+def feelings(clap: Clap, corpora) -> list[dict]:
     rows = []
-    for name in SPEECH:
+    for name in corpora:
         corpus, pictures = speech(name, clap)
         truth = np.array([EMOTIONS.index(e) for e in corpus.clips["emotion"]])
         options = [[CANONICAL.format(emotion=e)] for e in EMOTIONS]
@@ -103,6 +109,8 @@ def feelings(clap: Clap) -> list[dict]:
 
 def speech(name: str, clap: Clap) -> tuple[Corpus, object]:
     corpus = load_corpus(name).select(emotions=EMOTIONS)
+    if name == "emosynth":
+        corpus = corpus.select(splits="test")
     pictures = draw_corpus(corpus, clap.log_mel, n_places=0)
     clips = corpus.clips.iloc[pictures.kept]
     return replace(corpus, clips=clips), pictures
