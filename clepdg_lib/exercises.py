@@ -207,6 +207,26 @@ def _n_windows(n_windows: Callable) -> None:
         )
 
 
+def _score_to_report(score_to_report: Callable) -> None:
+    validation = {"mild": 0.52, "middling": 0.61, "strong": 0.58}
+    test = {"mild": 0.66, "middling": 0.55, "strong": 0.49}
+    found = float(score_to_report(validation, test))
+    assert found != 0.66, "the best test score was chosen by the test: rule 3"
+    assert found != 0.61, (
+        "this is the validation score of the chosen setting, too good because it was "
+        "chosen for being good; report its test score"
+    )
+    hint = "choose by validation, then report that setting's test score"
+    _close(found, 0.55, f"for this example it is 0.55, not {found}: {hint}")
+
+
+def _hours_needed(hours_needed: Callable) -> None:
+    found = float(hours_needed(36_000, 4.0, 25.0))
+    hint = "an hour has 3,600 seconds, and a second 1,000 milliseconds"
+    assert abs(found - 0.04) > 1e-6, "this is the small model's time: use the factor"
+    _close(found, 1.0, f"36,000 clips of 4 ms, 25 times over, take 1 h: {hint}")
+
+
 CHECKS: dict[str, Callable[[Any], None]] = {
     "00.1": _loudness,
     "01.1": _nearest_text,
@@ -218,5 +238,7 @@ CHECKS: dict[str, Callable[[Any], None]] = {
     "04.1": _gap_size,
     "04.2": _close_gap,
     "05.1": _leave_one_out,
+    "05.2": _score_to_report,
     "06.1": _n_windows,
+    "06.2": _hours_needed,
 }

@@ -71,7 +71,9 @@ SOLUTIONS = {
     "04.1": lambda audio, text: (audio.mean(dim=0) - text.mean(dim=0)).norm(),
     "04.2": close_gap,
     "05.1": leave_one_out,
+    "05.2": lambda validation, test: test[max(validation, key=validation.get)],
     "06.1": lambda seconds, window: math.ceil(seconds / window),
+    "06.2": lambda n_clips, ms, factor: n_clips * ms * factor / 3_600_000,
 }
 # Exercise, a usual mistake, and a word that the hint about it must hold.
 MISTAKES = [
@@ -98,7 +100,12 @@ MISTAKES = [
     ("04.2", lambda a, m, t: F.normalize(a - m, dim=-1), "mean of text"),
     ("05.1", lambda domains: [(domains, d) for d in domains], "leakage"),
     ("05.1", lambda domains: leave_one_out(domains)[:1], "3 folds"),
+    ("05.2", lambda validation, test: max(test.values()), "rule 3"),
+    ("05.2", lambda validation, test: max(validation.values()), "too good"),
+    ("05.2", lambda v, t: t[min(v, key=v.get)] - 0.1, "choose by validation"),
     ("06.1", lambda seconds, window: int(seconds // window), "round up"),
+    ("06.2", lambda n_clips, ms, factor: n_clips * ms / 3_600_000, "factor"),
+    ("06.2", lambda n_clips, ms, factor: n_clips * ms * factor / 3_600, "seconds"),
 ]
 
 
@@ -137,5 +144,5 @@ def test_an_answer_that_raises_is_wrong_not_fatal():
 
 
 def test_an_unknown_exercise_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"'99\.1'.*00\.1.*06\.1"):
+    with pytest.raises(ValueError, match=r"'99\.1'.*00\.1.*06\.2"):
         judge("99.1", ...)
