@@ -69,6 +69,14 @@ def _parser() -> argparse.ArgumentParser:
     course.add_argument(
         "--write", action="store_true", help="store the outputs in the notebooks"
     )
+
+    readme = add("readme", _readme, "write data/results/*.json into the README files")
+    readme.add_argument(
+        "--timing",
+        type=Path,
+        metavar="JSON",
+        help="also keep the seconds of a whole run, build/course/timing.json",
+    )
     return parser
 
 
@@ -132,6 +140,17 @@ def _course(args: argparse.Namespace) -> int:
     from clepdg_lib.course import run_course
 
     return 1 if run_course(args.names, write=args.write) else 0
+
+
+def _readme(args: argparse.Namespace) -> int:
+    from clepdg_lib.results import write_pages
+
+    changed, problems = write_pages(timing=args.timing)
+    for page in changed:
+        print(f"wrote {page}")
+    for problem in problems:
+        print(f"left as it is: {problem}", file=sys.stderr)
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ STAGES = (
     {"exercises"},
     {"lesson"},
     {"pages"},
-    {"course", "doctor"},
+    {"course", "doctor", "results"},
     {"__main__"},
 )
 STAGE_OF = {name: i for i, names in enumerate(STAGES) for name in names}

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,9 @@ import pytest
 import torch
 
 from clepdg_lib import __main__ as cli
-from clepdg_lib import clap, corpora, course, doctor
+from clepdg_lib import clap, corpora, course, doctor, results
+
+COMMANDS = ["doctor", "corpora", "embed", "finetune", "benchmark", "course", "readme"]
 
 
 def test_help_lists_the_commands_at_once():
@@ -23,7 +26,7 @@ def test_help_lists_the_commands_at_once():
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
-    for name in ("doctor", "corpora", "embed", "finetune", "benchmark", "course"):
+    for name in COMMANDS:
         assert name in result.stdout
 
 
@@ -58,6 +61,16 @@ def test_benchmark_is_handed_its_options(monkeypatch):
     assert (seen[0].tier, seen[0].json, seen[0].seeds) == ("emosynth", "-", [0, 1])
     assert cli.main(["benchmark"]) == 0
     assert (seen[1].tier, seen[1].json, seen[1].seeds) == ("audio", None, [0])
+
+
+def test_readme_says_what_it_wrote_and_what_is_missing(monkeypatch, capsys):
+    pages = [Path("README.md")], ["data/x/README.md: no results"]
+    monkeypatch.setattr(results, "write_pages", lambda timing: pages)
+    assert cli.main(["readme"]) == 1
+    printed = capsys.readouterr()
+    assert "wrote README.md" in printed.out and "no results" in printed.err
+    monkeypatch.setattr(results, "write_pages", lambda timing: ([], []))
+    assert cli.main(["readme", "--timing", "timing.json"]) == 0
 
 
 def test_corpora_prints_a_table(monkeypatch, capsys):

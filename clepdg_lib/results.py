@@ -1,0 +1,227 @@
+"""Write measured results into the pages that quote them, so that no figure is typed.
+
+    python -m clepdg_lib readme
+
+A page holds a pair of comments, `<!-- results:NAME -->` and `<!-- /results:NAME -->`;
+what stands between them is made from `data/results/NAME.json`: scores by method and
+test corpus (`benchmark`), by task (the model cards), or, as `map`, the list of the
+lessons with the seconds that a run took (`timing.json` of the course).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from clepdg_lib.files import PROJECT, MissingFileError, write_atomically
+from clepdg_lib.lesson import LESSONS
+
+# In the order of the tables: reference points first, the whole method last.
+METHODS = (
+    "chance",
+    "egemaps-lr",
+    "clap-zero-shot",
+    "clep-zero-shot",
+    "text-classifier",
+    "random-contexts",
+    "clep-dg",
+)
+CORPORA = {"emodb": "EMO-DB", "ravdess": "RAVDESS", "tess": "TESS", "nemo": "nEMO"}
+BLOCK = re.compile(
+    r"(?P<head><!-- results:(?P<name>[\w-]+) -->\n)(?P<body>.*?)"
+    r"(?P<tail><!-- /results:(?P=name) -->)",
+    flags=re.DOTALL,
+)
+
+
+def find_pages(project: Path = PROJECT) -> list[Path]:
+    """Pages that may quote results: the README and those below ``data/``."""
+    pages = [project / "README.md", *sorted(project.glob("data/**/README.md"))]
+    return [page for page in pages if page.is_file()]
+
+
+def fill_page(text: str, *, project: Path = PROJECT) -> str:
+    """Put the results into every block of a page.
+
+    Args:
+        text: The page, in Markdown.
+        project: Folder whose ``data/results`` and ``notebooks`` are read.
+
+    Returns:
+        The page as it should read.
+
+    Raises:
+        MissingFileError: A block without its JSON file.
+        ValueError: A marker without its partner, or a JSON file of no known kind.
+    """
+    n_markers = len(re.findall(r"<!-- /?results:", text))
+    if n_markers != 2 * len(BLOCK.findall(text)):
+        raise ValueError(
+            "a results marker lacks its partner; a block is '<!-- results:NAME -->', "
+            "what the script writes, and '<!-- /results:NAME -->', each on its line"
+        )
+
+    def fill(block: re.Match) -> str:
+        body = render(block["name"], project=project)
+        return f"{block['head']}{body}{block['tail']}"
+
+    return BLOCK.sub(fill, text)
+
+
+def render(name: str, *, project: Path = PROJECT) -> str:
+    """Write the block of one name: Markdown that ends with a line break."""
+    file = project / "data" / "results" / f"{name}.json"
+    if name == "map":
+        found = json.loads(file.read_text()) if file.is_file() else {"notebooks": []}
+        return _map(found, project / "notebooks")
+    if not file.is_file():
+        raise MissingFileError(
+            f"no results for the block {name!r}: {file} is missing; write it with "
+            "`python -m clepdg_lib benchmark --json` or the script that the page names"
+        )
+    found = json.loads(file.read_text(encoding="utf-8"))
+    kinds: dict[str, Callable[[dict], str]] = {"method": _benchmark, "task": _tasks}
+    for column, write in kinds.items():
+        if found.get("rows") and column in found["rows"][0]:
+            return write(found)
+    raise ValueError(f"{file} holds no rows with a column of {list(kinds)}")
+
+
+def write_pages(
+    *, project: Path = PROJECT, timing: Path | None = None
+) -> tuple[list[Path], list[str]]:
+    """Write all results into all pages.
+
+    Args:
+        project: Where the pages and results are.
+        timing: `timing.json` of a run of the whole course, to keep for the map.
+
+    Returns:
+        The pages that changed, and what is missing: pages with a problem are left
+        as they are.
+
+    Raises:
+        ValueError: A timing in which a lesson is missing or failed.
+    """
+    if timing is not None:
+        _keep_timing(timing, project / "data" / "results" / "map.json")
+    changed, problems = [], []
+    for page in find_pages(project):
+        text = page.read_text(encoding="utf-8")
+        try:
+            filled = fill_page(text, project=project)
+        except (MissingFileError, ValueError) as error:
+            problems.append(f"{page.relative_to(project)}: {error}")
+            continue
+        if filled != text:
+            write_atomically(page, filled)
+            changed.append(page)
+    return changed, problems
+
+
+def _benchmark(found: dict) -> str:
+    """Tables of UAR and WAR, a row per method and a column per left-out set."""
+    frame = pd.DataFrame(found["rows"])
+    about = f"started from `{found['model']}`, {_seeds(found['seeds'])}"
+    parts = []
+    for setting, rows in frame.groupby("setting", sort=False):
+        for score in ("uar", "war"):
+            parts.append(f"**{score.upper()}** ({setting}, {about}):\n")
+            parts.append(_score_table(rows, score))
+    return "\n".join(parts)
+
+
+def _score_table(rows: pd.DataFrame, score: str) -> str:
+    tests = list(dict.fromkeys(rows["test"]))
+    methods = list(dict.fromkeys(rows["method"]))
+    known = [m for m in METHODS if m in methods]
+    methods = [*known[:-1], *(m for m in methods if m not in known), *known[-1:]]
+    n_clips = rows.groupby("test")["n"].max()
+    # Mean over the corpora of a seed first: its spread is that of the last column.
+    cells = rows.pivot_table(index=["method", "seed"], columns="test", values=score)
+    cells["mean"] = cells[tests].mean(axis=1, skipna=False)
+    lines = []
+    for method in methods:
+        own = cells.loc[method]
+        lines.append([f"`{method}`", *(_cell(own[t]) for t in (*tests, "mean"))])
+    heads = [f"{CORPORA.get(t, t)} (n = {n_clips[t]:,})" for t in tests]
+    return _table(["method", *heads, "mean"], lines)
+
+
+def _cell(values: pd.Series) -> str:
+    values = values.dropna()
+    if values.empty:
+        return "–"
+    spread = f" ± {_number(values.std())}" if len(values) > 1 else ""
+    return _number(values.mean()) + spread
+
+
+def _tasks(found: dict) -> str:
+    lines = [
+        [
+            row["task"],
+            CORPORA.get(row["test"], row["test"]),
+            *(_number(row[score]) for score in ("uar", "war", "chance")),
+            f"{row['n']:,}",
+        ]
+        for row in found["rows"]
+    ]
+    return _table(["what", "on", "UAR", "WAR", "chance", "clips"], lines)
+
+
+def _map(found: dict, notebooks: Path) -> str:
+    """Lessons that are there, with their titles, minutes and measured seconds."""
+    import nbformat
+
+    from clepdg_lib.pages import find_title
+
+    took = {row["name"]: row["seconds"] for row in found["notebooks"]}
+    lines = []
+    for name, minutes in LESSONS.items():
+        file = notebooks / f"{name}.ipynb"
+        if file.is_file():
+            title, promise = find_title(nbformat.read(file, 4), default=name)
+            seconds = f"{took[name]:.0f}" if name in took else "–"
+            link = f"[`{name}`](notebooks/{name}.ipynb)"
+            lines.append([link, title, promise, str(minutes), seconds])
+    heads = ["notebook", "lesson", "what you do", "minutes to work through"]
+    return _table([*heads, "seconds to run"], lines)
+
+
+def _keep_timing(timing: Path, file: Path) -> None:
+    if not timing.is_file():
+        raise MissingFileError(f"{timing} is missing; `make course` writes it")
+    found = json.loads(timing.read_text(encoding="utf-8"))
+    passed = {row["name"] for row in found["notebooks"] if row["ok"]}
+    if lacking := [name for name in LESSONS if name not in passed]:
+        raise ValueError(f"{timing} lacks a successful run of {lacking}; run them all")
+    rows = [{k: row[k] for k in ("name", "seconds")} for row in found["notebooks"]]
+    write_atomically(file, json.dumps({"notebooks": rows}, indent=1) + "\n")
+
+
+def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    numeric = [
+        all(re.fullmatch(r"[\d.,± –]+", line[i]) for line in lines)
+        for i in range(len(heads))
+    ]
+    rule = ["--:" if number and lines else "---" for number in numeric]
+    rows = [heads, rule, *lines]
+    clean = [
+        [cell.replace("|", r"\|").replace("\n", " ") for cell in row] for row in rows
+    ]
+    return "".join(f"| {' | '.join(row)} |\n" for row in clean)
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}".removeprefix("0")
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    listed = ", ".join(map(str, seeds))
+    return f"mean ± standard deviation over seeds {listed}"
