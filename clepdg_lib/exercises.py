@@ -95,6 +95,23 @@ def _loudness(loudness: Callable) -> None:
     _close(loudness(wave), 20 * math.log10(math.sqrt(0.5)), f"not the RMS: {hint}")
 
 
+def _mix_noise(mix_noise: Callable) -> None:
+    generator = torch.Generator().manual_seed(7)
+    voice, noise = torch.randn(2, 4000, generator=generator) * torch.tensor([[1], [5]])
+    for snr_db in (10.0, 0.0, -6.0):
+        added = torch.as_tensor(mix_noise(voice, noise, snr_db)) - voice
+        assert not torch.allclose(added, noise, atol=1e-4), (
+            "the noise was added as it came: scale it first"
+        )
+        along = float(added @ noise / (added.norm() * noise.norm()))
+        assert along > 0.999, "the voice must stay as it is: scale the noise alone"
+        found = float(10 * (voice.square().mean() / added.square().mean()).log10())
+        hint = "measure both powers; their ratio is a squared one of amplitudes: a root"
+        _close(
+            found, snr_db, f"{snr_db:g} dB was asked, this is {found:.1f} dB: {hint}"
+        )
+
+
 def _nearest_text(nearest_text: Callable) -> None:
     text = _sphere(4, seed=1)
     audio = F.normalize(text[[2, 0, 3, 3, 1]] + 0.1 * _sphere(5, seed=2), dim=-1)
@@ -229,6 +246,7 @@ def _hours_needed(hours_needed: Callable) -> None:
 
 CHECKS: dict[str, Callable[[Any], None]] = {
     "00.1": _loudness,
+    "00.2": _mix_noise,
     "01.1": _nearest_text,
     "01.2": _uar,
     "02.1": _label_targets,

@@ -13,6 +13,11 @@ def loudness(wave):
     return 20 * torch.log10(wave.square().mean().sqrt())
 
 
+def mix_noise(voice, noise, snr_db):
+    ratio = voice.square().mean() / noise.square().mean()
+    return voice + noise * (ratio / 10 ** (snr_db / 10)).sqrt()
+
+
 def uar(truth, predicted):
     recalls = []
     for emotion in set(truth):
@@ -62,6 +67,7 @@ def leave_one_out(domains):
 
 SOLUTIONS = {
     "00.1": loudness,
+    "00.2": mix_noise,
     "01.1": lambda audio, text: (audio @ text.T).argmax(dim=1),
     "01.2": uar,
     "02.1": label_targets,
@@ -79,6 +85,14 @@ SOLUTIONS = {
 MISTAKES = [
     ("00.1", lambda w: 10 * torch.log10(w.square().mean().sqrt()), "amplitude"),
     ("00.1", lambda w: 20 * torch.log10(w.abs().mean()), "square"),
+    ("00.2", lambda v, n, snr: v + n, "scale it first"),
+    ("00.2", lambda v, n, snr: v * 10 ** (snr / 20) + n, "noise alone"),
+    ("00.2", lambda v, n, snr: v + n * 10 ** (-snr / 20), "measure both"),
+    (
+        "00.2",
+        lambda v, n, snr: v + n * (v.norm() / n.norm()) * 10 ** (-snr / 10),
+        "root",
+    ),
     ("01.1", lambda audio, text: (audio @ text.T).argmax(dim=0), "shape"),
     ("01.1", lambda audio, text: (audio @ text.T).argmin(dim=1), "farthest"),
     ("01.1", lambda audio, text: torch.zeros(5), "nearest"),
