@@ -250,9 +250,9 @@ def measured_baseline(
     def shared(name: str) -> tuple[np.ndarray, np.ndarray]:
         # All of the corpus is measured, as for training, so that both find it kept.
         measured = measure_corpus(corpora[name], progress=progress)
-        keep = corpora[name].clips["emotion"].isin(EMOTIONS).to_numpy()
-        keep &= ~np.isnan(measured[:, 0])
-        return measured[keep], corpora[name].clips["emotion"].to_numpy()[keep]
+        labels = corpora[name].clips["emotion"]
+        keep = labels.isin(EMOTIONS).to_numpy() & ~np.isnan(measured[:, 0])
+        return measured[keep], labels.to_numpy()[keep]
 
     train = [shared(name) for name in REAL if name != test]
     x, truth = shared(test)

@@ -1,0 +1,299 @@
+"""The protocol: what is left out stays out, and every method gives a row."""
+
+import argparse
+import functools
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from clepdg_lib import benchmark, material
+from clepdg_lib.benchmark import (
+    REAL,
+    judge_methods,
+    leave_corpora_out,
+    leave_domains_out,
+    measured_baseline,
+    standardise,
+    summarise,
+    train_on,
+)
+from clepdg_lib.contrast import Recipe
+from clepdg_lib.corpora import EMOTIONS, CorpusError
+from clepdg_lib.embedding import embed_corpus
+from clepdg_lib.pictures import draw_corpus
+
+pytestmark = pytest.mark.usefixtures("private_cache")
+RECIPE = Recipe(epochs=1, batch_size=8, learning_rate=1e-3, precision="float32")
+METHODS = [
+    *("chance", "clap-zero-shot", "clep-zero-shot"),
+    *("text-classifier", "random-contexts", "clep-dg"),
+]
+KEYS = {"method", "setting", "test", "seed", "uar", "war", "n"}
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Few contexts, few steps: the protocol is tested here, not the scores."""
+    few = functools.partial(benchmark.tune_contexts, n_contexts=2, n_tokens=1, steps=2)
+    monkeypatch.setattr(benchmark, "tune_contexts", few)
+
+
+@pytest.fixture
+def corpora(monkeypatch, feeling_corpus, quick):
+    """The four corpora, made of tones; openSMILE and EmoGator are not there."""
+    made = {name: feeling_corpus(name, n_each=1, seed=i) for i, name in enumerate(REAL)}
+
+    def load(name, **how):
+        if name not in made:
+            raise CorpusError(f"{name} is not here")
+        return made[name]
+
+    for module in (benchmark, material):
+        monkeypatch.setattr(module, "load_corpus", load)
+        monkeypatch.setattr(module, "measuring_is_possible", lambda: False)
+    return made
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Spy on every fine-tuning: what went in, what came out."""
+    calls = []
+    real = benchmark.finetune_clep
+
+    def spy(clap, corpus, **options):
+        model = real(clap, corpus, **options)
+        calls.append({"corpus": corpus, "model": model, **options})
+        return model
+
+    monkeypatch.setattr(benchmark, "finetune_clep", spy)
+    return calls
+
+
+# ---------------------------------------------------------------- one corpus out
+def test_every_method_gives_a_row_for_every_corpus_and_seed(tiny_clap, corpora):
+    rows = leave_corpora_out(
+        tiny_clap, tests=["tess", "nemo"], seeds=[0, 1], recipe=RECIPE, progress=False
+    )
+    assert all(set(row) == KEYS for row in rows)
+    assert [row["method"] for row in rows] == METHODS * 4
+    assert [(row["test"], row["seed"]) for row in rows[::6]] == [
+        *(("tess", 0), ("tess", 1), ("nemo", 0), ("nemo", 1))
+    ]
+    assert {row["setting"] for row in rows} == {"loco"}
+    assert {row["n"] for row in rows} == {4}
+    for row in rows:
+        assert 0 <= row["uar"] <= 1 and 0 <= row["war"] <= 1
+        if row["method"] == "chance":
+            assert row["uar"] == row["war"] == 0.25
+    json.dumps(rows)  # plain numbers and words
+
+
+def test_a_canary_in_the_test_corpus_never_reaches_training(
+    tiny_clap, corpora, trained
+):
+    canary = corpora["tess"]
+    leave_corpora_out(
+        tiny_clap, tests=["tess"], recipe=RECIPE, progress=False, seeds=[0]
+    )
+    (call,) = trained
+    assert set(call["corpus"].clips["corpus"]) == set(REAL) - {"tess"}
+    assert not set(call["corpus"].clips["path"]) & set(canary.clips["path"])
+    sung = draw_corpus(canary, tiny_clap.log_mel).mels[:, 0]
+    for picture in call["pictures"].mels[:, 0]:
+        assert all((picture != song).any() for song in sung)
+    assert len(call["pictures"]) == 12 and call.get("validation") is None
+
+
+def test_another_test_corpus_changes_no_weight(
+    tiny_clap, corpora, trained, feeling_corpus, monkeypatch
+):
+    tuned, fitted = [], []
+    for name, seen in (("tune_contexts", tuned), ("fit_text_classifier", fitted)):
+        real = getattr(benchmark, name)
+
+        def spy(clap, *given, real=real, seen=seen, **options):
+            result = real(clap, *given, **options)
+            seen.append(getattr(result, "vectors", getattr(result, "weight", None)))
+            return result
+
+        monkeypatch.setattr(benchmark, name, spy)
+    how = {"tests": ["tess"], "recipe": RECIPE, "progress": False}
+    leave_corpora_out(tiny_clap, **how)
+    # other sounds, other labels, more of them
+    corpora["tess"] = feeling_corpus("canary", n_each=3, seed=99)
+    leave_corpora_out(tiny_clap, **how)
+    first, second = (call["model"].model.state_dict() for call in trained)
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+    assert len(tuned) == 2 and torch.equal(tuned[0], tuned[1])
+    assert len(fitted) == 6
+    for before, after in zip(fitted[:3], fitted[3:], strict=True):
+        assert torch.equal(before, after)
+
+
+def test_the_start_is_the_same_for_every_corpus(tiny_clap, corpora, trained):
+    before = {k: v.clone() for k, v in tiny_clap.model.state_dict().items()}
+    leave_corpora_out(tiny_clap, tests=["tess", "emodb"], recipe=RECIPE, progress=False)
+    for name, tensor in tiny_clap.model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    prints = {call["model"].fingerprint() for call in trained}
+    assert len(prints) == 2  # other corpora, other models
+
+
+def test_a_finished_run_is_kept_and_found_again(tiny_clap, corpora, trained, tmp_path):
+    how = {"tests": ["tess"], "progress": False, "work": tmp_path / "work"}
+    first = leave_corpora_out(tiny_clap, recipe=RECIPE, **how)
+    again = leave_corpora_out(tiny_clap, recipe=RECIPE, **how)
+    assert len(trained) == 1
+    assert [row["uar"] for row in first] == [row["uar"] for row in again]
+    other = Recipe(**{**vars(RECIPE), "learning_rate": 2e-3})
+    leave_corpora_out(tiny_clap, recipe=other, **how)
+    leave_corpora_out(tiny_clap, recipe=RECIPE, seeds=[1], **how)
+    assert len(trained) == 3  # another recipe, another seed: not that model
+
+
+def test_a_missing_corpus_is_an_error_and_missing_bursts_a_remark(
+    tiny_clap, corpora, capsys
+):
+    leave_corpora_out(tiny_clap, tests=[], progress=False)
+    assert "without its bursts" in capsys.readouterr().err
+    del corpora["nemo"]
+    with pytest.raises(CorpusError, match="nemo"):
+        leave_corpora_out(tiny_clap, tests=["tess"], progress=False)
+
+
+# ---------------------------------------------------------------- one domain out
+def test_a_left_out_domain_and_the_test_speakers_stay_out(
+    tiny_clap, feeling_corpus, trained, quick
+):
+    corpus = feeling_corpus("rooms", n_each=2, domains=("hall", "studio", "street"))
+    rows = leave_domains_out(tiny_clap, corpus, recipe=RECIPE, progress=False)
+    assert [row["method"] for row in rows] == METHODS * 3
+    assert [row["test"] for row in rows[::6]] == ["hall", "street", "studio"]
+    assert {row["setting"] for row in rows} == {"lodo"} and {
+        row["n"] for row in rows
+    } == {4}
+    for call, domain in zip(trained, ("hall", "street", "studio"), strict=True):
+        clips = call["corpus"].clips
+        assert set(clips["domain"]) == {"hall", "street", "studio"} - {domain}
+        assert set(clips["split"]) == {"train"} and len(clips) == 8
+        drawn = call["pictures"]
+        for place, row in enumerate(drawn.kept):
+            wave = call["corpus"].read(int(row))
+            expected = tiny_clap.log_mel([wave])[0, 0].half().numpy()
+            np.testing.assert_array_equal(drawn.mels[place, 0], expected)
+
+
+# ------------------------------------------------------------------------ pieces
+def test_the_same_seed_gives_the_same_rows(tiny_clap, feeling_corpus, quick):
+    heard = embed_corpus(tiny_clap, feeling_corpus(n_each=2))
+    about = {"setting": "loco", "test": "tess"}
+    first, again, other = (
+        judge_methods(tiny_clap, tiny_clap, heard, heard, seed=s, **about)
+        for s in (0, 0, 1)
+    )
+    assert first == again
+    assert [row["seed"] for row in other] == [1] * 6
+    scores = {row["method"]: row["uar"] for row in first}
+    assert scores["clap-zero-shot"] == scores["clep-zero-shot"]  # the same model
+
+
+def test_measurements_become_targets_and_captions(
+    tiny_clap, feeling_corpus, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr(
+        benchmark, "finetune_clep", lambda *a, **how: asked.append(how) or tiny_clap
+    )
+    names = [*benchmark.property_levels.__globals__["MEASURED"].values()]
+    monkeypatch.setattr(benchmark, "feature_names", lambda: names)
+    parts = []
+    for i, name in enumerate(("a", "b")):
+        corpus = feeling_corpus(name, n_each=1)
+        measured = np.random.default_rng(i).normal(10.0 * i, 1, (4, len(names)))
+        pictures = draw_corpus(corpus, tiny_clap.log_mel, n_places=0)
+        parts.append(material.Material(corpus, pictures, measured))
+    train_on(tiny_clap, parts, recipe=RECIPE, progress=False)
+    targets = asked[0]["targets"]
+    for half in (targets[:4], targets[4:]):  # each corpus by its own mean
+        np.testing.assert_allclose(half.mean(axis=0), 0, atol=1e-6)
+    assert set(asked[0]["properties"]) >= {"pitch", "tempo"}
+    assert asked[0]["emotions"] == list(EMOTIONS)
+
+
+def test_standardising_cuts_outliers_and_keeps_gaps():
+    values = np.array([[0.0], [1.0], [np.nan], *[[0.5]] * 97, [1e6]])
+    found = standardise(values)
+    assert found.dtype == np.float32 and np.nanmax(found) == 4
+    assert np.isnan(found[2]) and np.isnan(found).sum() == 1
+
+
+def test_the_classical_baseline_learns_from_the_other_corpora_alone(
+    corpora, monkeypatch
+):
+    rng = np.random.default_rng(0)
+
+    def measure(corpus, progress=False):
+        place = {e: i for i, e in enumerate(EMOTIONS)}
+        labels = corpus.clips["emotion"].map(place).to_numpy()
+        found = rng.normal(0, 0.05, (len(corpus), 4)) + np.eye(4)[labels]
+        if corpus.name == "tess":
+            found = np.roll(found, 1, axis=1)  # a corpus in which all is the other way
+            found[0] = np.nan
+        return found.astype(np.float32)
+
+    monkeypatch.setattr(benchmark, "measure_corpus", measure)
+    (hit,) = measured_baseline(dict(corpora), test="nemo", progress=False)
+    assert set(hit) == KEYS and hit["method"] == "egemaps-lr"
+    assert (hit["test"], hit["n"], hit["uar"]) == ("nemo", 4, 1.0)
+    (miss,) = measured_baseline(dict(corpora), test="tess", progress=False)
+    assert (miss["n"], miss["uar"]) == (3, 0.0)
+
+
+def test_a_summary_has_methods_in_order_and_means_over_seeds():
+    rows = [
+        {"method": m, "test": t, "seed": s, "uar": u, "war": 0.5}
+        for m, t, s, u in (
+            ("clep-dg", "tess", 0, 0.4),
+            ("clep-dg", "tess", 1, 0.6),
+            ("clep-dg", "nemo", 0, 0.3),
+            ("other", "tess", 0, 0.2),
+            ("chance", "tess", 0, 0.25),
+        )
+    ]
+    table = summarise(rows)
+    assert list(table.index) == ["chance", "other", "clep-dg"]
+    assert table.loc["clep-dg", "tess"] == pytest.approx(0.5)
+    assert table.loc["clep-dg", "mean"] == pytest.approx(0.4)
+    assert summarise(rows, score="war").loc["chance", "tess"] == 0.5
+
+
+@pytest.mark.parametrize("tier", ["audio", "emosynth"])
+def test_the_command_writes_what_it_promises(monkeypatch, tmp_path, capsys, tier):
+    row = {**dict.fromkeys(KEYS, 0), "method": "chance", "test": "tess"}
+    row |= {"uar": 0.25, "war": 0.25}
+    seen = []
+
+    def run(*given, seeds, **options):
+        seen.append((given, list(seeds), options))
+        return [row]
+
+    class Model:
+        name = "clap-mini"
+
+    monkeypatch.setattr(benchmark, "load_clap", lambda name: Model())
+    monkeypatch.setattr(benchmark, "load_corpus", lambda name: name)
+    monkeypatch.setattr(benchmark, "leave_corpora_out", run)
+    monkeypatch.setattr(benchmark, "leave_domains_out", run)
+    file = tmp_path / "new" / "rows.json"
+    args = {"tier": tier, "model": "clap-mini", "seeds": [3], "work": tmp_path}
+    benchmark.main(argparse.Namespace(**args, json=str(file)))
+    found = json.loads(file.read_text())
+    assert list(found) == ["tier", "model", "seeds", "rows"]
+    assert (found["tier"], found["model"], found["seeds"]) == (tier, "clap-mini", [3])
+    assert found["rows"] == [row] and seen[0][1] == [3]
+    assert "UAR" in capsys.readouterr().out
+    benchmark.main(argparse.Namespace(**args, json="-"))
+    assert json.loads(capsys.readouterr().out) == found
