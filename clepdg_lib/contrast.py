@@ -23,12 +23,11 @@ import torch
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from clepdg_lib.augmentation import augment
 from clepdg_lib.clap import Clap
 from clepdg_lib.trainer import Recipe, Trainer
 
 __all__ = ["Aspect", "Recipe", "augment", "label_aware_loss", "train_towers"]
-
-FLOOR_DB = -100.0
 
 
 @dataclass(frozen=True)
@@ -140,31 +139,6 @@ def train_towers(
         bar.close()
     trainer.average.history = pd.DataFrame(trainer.history)
     return trainer.average
-
-
-def augment(
-    pictures: torch.Tensor, recipe: Recipe, *, generator: torch.Generator
-) -> torch.Tensor:
-    """Another level, microphone and start, parts hidden: (B, F, M) -> (B, 1, F, M)."""
-    n, n_frames, n_mels = pictures.shape
-    gain = recipe.gain_db * torch.randn(n, 1, 1, generator=generator)
-    if recipe.equaliser_db > 0:
-        knots = recipe.equaliser_db * torch.randn(n, 1, 6, generator=generator)
-        gain = gain + F.interpolate(knots, n_mels, mode="linear", align_corners=True)
-    pictures = (pictures + gain).clamp_min(FLOOR_DB)
-    if recipe.masks:
-        fill = pictures.mean(dim=(1, 2), keepdim=True)
-        for size, length, axis in ((n_frames, 24, 1), (n_mels, 8, 2)) * 2:
-            width = torch.randint(0, length, (n, 1, 1), generator=generator)
-            start = torch.randint(
-                0, max(1, size - length), (n, 1, 1), generator=generator
-            )
-            shape = (1, -1, 1) if axis == 1 else (1, 1, -1)
-            place = torch.arange(size).view(shape)
-            hidden = (place >= start) & (place < start + width)
-            pictures = torch.where(hidden, fill, pictures)
-    shift = int(torch.randint(0, n_frames, (1,), generator=generator))
-    return pictures.roll(shift, dims=1).unsqueeze(1)
 
 
 def label_aware_loss(
