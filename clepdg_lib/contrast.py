@@ -29,6 +29,8 @@ from clepdg_lib.trainer import Recipe, Trainer
 
 __all__ = ["Aspect", "Recipe", "augment", "label_aware_loss", "train_towers"]
 
+PROBE_BATCH, PROBE_LEARNING_RATE = 256, 2e-3
+
 
 @dataclass(frozen=True)
 class Aspect:
@@ -101,6 +103,9 @@ def train_towers(
         )
         sentences = _Sentences(trainer, aspects)
         first = 0 if checkpoint is None else trainer.resume(checkpoint, plan=plan)
+        if first == 0 and recipe.probe_steps > 0:
+            generator.manual_seed(seed)
+            _probe_first(trainer, sentences, mels, targets, chances, generator)
         bar = tqdm(
             total=recipe.epochs * n_steps,
             initial=first * n_steps,
@@ -122,7 +127,7 @@ def train_towers(
                 ).numpy()
                 pictures = torch.from_numpy(mels[rows, versions]).float()
                 pictures = augment(pictures, recipe, generator=generator)
-                audio, said = trainer.hear(pictures)
+                audio, said = trainer.project(trainer.hear(pictures))
                 loss = _contrast(trainer, sentences, audio, rows, versions, generator)
                 if targets is not None and recipe.target_weight > 0:
                     loss = loss + recipe.target_weight * _miss(said, targets[rows])
@@ -139,6 +144,45 @@ def train_towers(
         bar.close()
     trainer.average.history = pd.DataFrame(trainer.history)
     return trainer.average
+
+
+def _probe_first(
+    trainer: Trainer,
+    sentences: _Sentences,
+    mels: np.ndarray,
+    targets: np.ndarray | None,
+    chances: torch.Tensor,
+    generator: torch.Generator,
+) -> None:
+    """Train the layers above the audio tower on what the tower says untrained."""
+    flat = mels.reshape(-1, 1, *mels.shape[2:])
+    trainer.clap.model.audio_model.eval()
+    with torch.no_grad():
+        parts = [
+            trainer.hear(torch.from_numpy(flat[i : i + PROBE_BATCH]).float())
+            for i in range(0, len(flat), PROBE_BATCH)
+        ]
+    trainer.clap.model.audio_model.train()
+    found = torch.cat(parts).view(*mels.shape[:2], -1)  # (n, V, width)
+    weight_decay = trainer.recipe.weight_decay
+    optimiser = torch.optim.AdamW(
+        trainer.above, lr=PROBE_LEARNING_RATE, weight_decay=weight_decay
+    )
+    for _ in range(trainer.recipe.probe_steps):
+        rows = torch.multinomial(
+            chances.double(), PROBE_BATCH, True, generator=generator
+        ).numpy()
+        versions = torch.randint(
+            mels.shape[1], (len(rows),), generator=generator
+        ).numpy()
+        audio, said = trainer.project(found[rows, versions])
+        loss = _contrast(trainer, sentences, audio, rows, versions, generator)
+        if targets is not None and trainer.recipe.target_weight > 0:
+            loss = loss + trainer.recipe.target_weight * _miss(said, targets[rows])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    trainer.start_average()
 
 
 def label_aware_loss(

@@ -42,6 +42,7 @@ class Material:
 
     def select(self, keep: np.ndarray) -> Material:
         """Keep some of the clips, given as a mask over the corpus's rows."""
+        keep = np.asarray(keep)
         inside = keep[self.pictures.kept]
         order = np.cumsum(keep) - 1
         pictures = self.pictures.rows(inside)

@@ -36,6 +36,10 @@ class Recipe:
         epochs: Times through ``n`` draws.
         batch_size: Clips in a step.
         learning_rate: Peak; warm-up over the first tenth, then a cosine to zero.
+        tower_share: Part of it that the audio tower gets; the layers above it get all.
+        probe_steps: Steps in which, first, the layers above the audio tower learn
+            alone: probe, then fine-tune (Kumar et al. 2022) keeps what the tower
+            knows and does better on unseen domains. 0 for a tower that knows nothing.
         text_learning_rate: For the text tower, 0 to leave it frozen.
         weight_decay: AdamW's.
         averaging: Decay of the moving average of the weights that is returned.
@@ -50,7 +54,9 @@ class Recipe:
 
     epochs: int = 6
     batch_size: int = 64
-    learning_rate: float = 5e-4
+    learning_rate: float = 1e-3
+    tower_share: float = 0.2
+    probe_steps: int = 600
     text_learning_rate: float = 0.0
     weight_decay: float = 0.05
     averaging: float = 0.99
@@ -113,12 +119,14 @@ class Trainer:
         self.head = head.to(clap.device)
         self.tunes_text = recipe.text_learning_rate > 0
         text = [student.text_model, student.text_projection]
-        sound = [student.audio_model, student.audio_projection, self.head]
+        above = _parameters([student.audio_projection, self.head])
+        self.above = [*above, student.logit_scale_a]
         groups = [
+            {"params": self.above, "peak": recipe.learning_rate},
             {
-                "params": [*_parameters(sound), student.logit_scale_a],
-                "peak": recipe.learning_rate,
-            }
+                "params": _parameters([student.audio_model]),
+                "peak": recipe.learning_rate * recipe.tower_share,
+            },
         ]
         if self.tunes_text:
             groups.append(
@@ -130,24 +138,27 @@ class Trainer:
             part.requires_grad_(self.tunes_text)
         self.optimiser = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
 
-    def hear(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Run the learning audio tower.
+    def hear(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Run the learning audio tower: (B, 1, F, M) log-mels -> (B, width)."""
+        device = self.clap.device
+        longer = torch.zeros(len(pictures), 1, dtype=torch.bool, device=device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.fast):
+            return self.clap.model.audio_model(
+                input_features=pictures.to(device), is_longer=longer
+            ).pooler_output.float()
+
+    def project(self, found: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Run the layers above the tower.
 
         Args:
-            pictures: (B, 1, F, M) log-mels.
+            found: (B, width), from `hear`.
 
         Returns:
             (B, dim) unit rows, and (B, d) predicted measurements (without any, what
             they would be predicted from).
         """
-        device = self.clap.device
-        longer = torch.zeros(len(pictures), 1, dtype=torch.bool, device=device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.fast):
-            found = self.clap.model.audio_model(
-                input_features=pictures.to(device), is_longer=longer
-            ).pooler_output
-            audio = self.clap.model.audio_projection(found)
-        return F.normalize(audio.float(), dim=-1), self.head(found.float())
+        audio = self.clap.model.audio_projection(found)
+        return F.normalize(audio, dim=-1), self.head(found)
 
     def read(self, sentences: Sequence[str]) -> torch.Tensor:
         """Run the learning text tower, with gradients: (n, dim)."""
@@ -171,6 +182,10 @@ class Trainer:
         self.n_done += 1
         self._follow()
         return float(loss.detach())
+
+    def start_average(self) -> None:
+        """Forget the moving average so far: begin it at the present weights."""
+        self.average.model.load_state_dict(self.clap.model.state_dict())
 
     def _share(self) -> float:
         """Part of the peak learning rate that the coming step takes."""

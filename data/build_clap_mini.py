@@ -118,6 +118,8 @@ def main() -> None:
             epochs=args.epochs,
             batch_size=96,
             learning_rate=1e-3,
+            tower_share=1.0,  # it starts from nothing
+            probe_steps=0,
             averaging=0.998,
             target_weight=2.0,
         ),
