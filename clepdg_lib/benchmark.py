@@ -35,10 +35,10 @@ from clepdg_lib.properties import measure_corpus, measuring_is_possible
 from clepdg_lib.transfer import fit_text_classifier, zero_shot
 
 REAL = ("emodb", "ravdess", "tess", "nemo")
-# Chosen by how well models fitted their own training clips, and other speakers of EMO-DB
-# and RAVDESS, when trained on EMO-DB, RAVDESS, TESS and bursts: a long fine-tuning with
-# heavy augmentation lost what clap-mini knew. Of the four test corpora only nEMO had no
-# part in that choice; no score on a left-out corpus had any.
+# Chosen by how well models fitted their own training clips, and other speakers of
+# EMO-DB and RAVDESS, when trained on EMO-DB, RAVDESS, TESS and bursts: a long
+# fine-tuning with heavy augmentation lost what clap-mini knew. Of the four test corpora
+# only nEMO had no part in that choice; no score on a left-out corpus had any.
 LOCO_RECIPE = Recipe(
     epochs=3,
     batch_size=48,
