@@ -3,6 +3,7 @@
 import argparse
 import functools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,7 +26,14 @@ from clepdg_lib.embedding import embed_corpus
 from clepdg_lib.pictures import draw_corpus
 
 pytestmark = pytest.mark.usefixtures("private_cache")
-RECIPE = Recipe(epochs=1, batch_size=8, learning_rate=1e-3, precision="float32")
+RECIPE = Recipe(
+    epochs=1,
+    batch_size=8,
+    learning_rate=1e-3,
+    tower_share=1.0,
+    probe_steps=0,
+    precision="float32",
+)
 METHODS = [
     *("chance", "clap-zero-shot", "clep-zero-shot"),
     *("text-classifier", "random-contexts", "clep-dg"),
@@ -148,7 +156,7 @@ def test_a_finished_run_is_kept_and_found_again(tiny_clap, corpora, trained, tmp
     again = leave_corpora_out(tiny_clap, recipe=RECIPE, **how)
     assert len(trained) == 1
     assert [row["uar"] for row in first] == [row["uar"] for row in again]
-    other = Recipe(**{**vars(RECIPE), "learning_rate": 2e-3})
+    other = replace(RECIPE, learning_rate=2e-3)
     leave_corpora_out(tiny_clap, recipe=other, **how)
     leave_corpora_out(tiny_clap, recipe=RECIPE, seeds=[1], **how)
     assert len(trained) == 3  # another recipe, another seed: not that model
@@ -200,27 +208,36 @@ def test_the_same_seed_gives_the_same_rows(tiny_clap, feeling_corpus, quick):
     assert scores["clap-zero-shot"] == scores["clep-zero-shot"]  # the same model
 
 
-def test_measurements_become_targets_and_captions(
+def test_only_shared_emotions_are_trained_on_and_measurements_are_targets(
     tiny_clap, feeling_corpus, monkeypatch
 ):
     asked = []
-    monkeypatch.setattr(
-        benchmark, "finetune_clep", lambda *a, **how: asked.append(how) or tiny_clap
-    )
-    names = [*benchmark.property_levels.__globals__["MEASURED"].values()]
-    monkeypatch.setattr(benchmark, "feature_names", lambda: names)
+
+    def note(clap, corpus, **options):
+        asked.append({"corpus": corpus, **options})
+        return clap
+
+    monkeypatch.setattr(benchmark, "finetune_clep", note)
     parts = []
     for i, name in enumerate(("a", "b")):
-        corpus = feeling_corpus(name, n_each=1)
-        measured = np.random.default_rng(i).normal(10.0 * i, 1, (4, len(names)))
+        corpus = feeling_corpus(name, n_each=2)
+        # the second clip of each emotion is of one that other corpora lack
+        odd = corpus.clips["clip"].str.endswith("-1")
+        clips = corpus.clips.assign(emotion=corpus.clips["emotion"].mask(odd, "bored"))
+        corpus = replace(corpus, clips=clips)
+        measured = np.random.default_rng(i).normal(10.0 * i, 1, (8, 3))
+        measured[1::2] = 1e5
         pictures = draw_corpus(corpus, tiny_clap.log_mel, n_places=0)
         parts.append(material.Material(corpus, pictures, measured))
     train_on(tiny_clap, parts, recipe=RECIPE, progress=False)
-    targets = asked[0]["targets"]
-    for half in (targets[:4], targets[4:]):  # each corpus by its own mean
-        np.testing.assert_allclose(half.mean(axis=0), 0, atol=1e-6)
-    assert set(asked[0]["properties"]) >= {"pitch", "tempo"}
-    assert asked[0]["emotions"] == list(EMOTIONS)
+    (how,) = asked
+    assert how["emotions"] == list(EMOTIONS) == list(how["corpus"].emotions)
+    assert len(how["corpus"]) == len(how["pictures"]) == len(how["targets"]) == 8
+    for half in (how["targets"][:4], how["targets"][4:]):  # each corpus by its mean
+        np.testing.assert_allclose(half.mean(axis=0), 0, atol=1e-5)
+    bare = [replace(part, measured=None) for part in parts]
+    train_on(tiny_clap, bare, recipe=RECIPE, progress=False)
+    assert asked[1]["targets"] is None
 
 
 def test_standardising_cuts_outliers_and_keeps_gaps():

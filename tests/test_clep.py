@@ -14,7 +14,14 @@ from clepdg_lib.corpora import join_corpora
 from clepdg_lib.pictures import PLACES, draw_corpus
 
 pytestmark = pytest.mark.usefixtures("private_cache")
-RECIPE = Recipe(epochs=1, batch_size=8, learning_rate=3e-3, precision="float32")
+RECIPE = Recipe(
+    epochs=1,
+    batch_size=8,
+    learning_rate=3e-3,
+    tower_share=1.0,
+    probe_steps=0,
+    precision="float32",
+)
 QUICK = {"recipe": RECIPE, "n_places": 0, "progress": False}
 
 

@@ -12,7 +12,14 @@ from clepdg_lib.audio import LogMel
 from clepdg_lib.augmentation import augment
 from clepdg_lib.contrast import Aspect, Recipe, label_aware_loss, train_towers
 
-RECIPE = Recipe(epochs=2, batch_size=4, learning_rate=3e-3, precision="float32")
+RECIPE = Recipe(
+    epochs=2,
+    batch_size=4,
+    learning_rate=3e-3,
+    tower_share=1.0,
+    probe_steps=0,
+    precision="float32",
+)
 FEELINGS = (("this person is feeling angry", "a shouting voice"), ("they are sad",))
 
 
@@ -149,10 +156,12 @@ def test_a_seed_gives_the_same_model_and_leaves_the_global_source_alone(train):
     assert list(first.history["loss"]) == list(second.history["loss"])
 
 
-@pytest.mark.parametrize("text_rate", [0.0, 1e-3])
-def test_an_interrupted_training_ends_at_the_same_weights(train, tmp_path, text_rate):
+@pytest.mark.parametrize(
+    "changes", [{"text_learning_rate": 1e-3}, {"probe_steps": 2, "tower_share": 0.3}]
+)
+def test_an_interrupted_training_ends_at_the_same_weights(train, tmp_path, changes):
     targets = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
-    how = {"epochs": 3, "text_learning_rate": text_rate, "targets": targets}
+    how = {"epochs": 3, "targets": targets, **changes}
     whole = train(**how)
     calls = []
 
@@ -174,6 +183,30 @@ def test_an_interrupted_training_ends_at_the_same_weights(train, tmp_path, text_
     assert differing(weights(whole), weights(again)) == set()
     with pytest.raises(ValueError, match="another training"):
         train(**how, checkpoint=file, seed=1)
+
+
+def test_probing_first_moves_what_stands_above_the_tower_alone(tiny_clap, train):
+    before = weights(tiny_clap)
+    how = {"epochs": 1, "tower_share": 0.0, "learning_rate": 1e-9}
+    probed = differing(before, weights(train(**how, probe_steps=5)))
+    # Statistics of the batches are no weights: they may move in the epoch after.
+    probed = {name for name in probed if ".batch_norm." not in name}
+    assert "audio_projection.linear1.weight" in probed
+    assert not any(name.startswith("audio_model.") for name in probed)
+    moved = weights(train(**how, probe_steps=5))["audio_projection.linear1.weight"]
+    still = weights(train(**how))["audio_projection.linear1.weight"]
+    start = before["audio_projection.linear1.weight"]
+    assert (moved - start).abs().max() > 100 * (still - start).abs().max()
+
+
+def test_the_tower_takes_smaller_steps_than_what_stands_above(tiny_clap, train):
+    name = "audio_model.audio_encoder.layers.0.blocks.0.attention.self.query.weight"
+    start = weights(tiny_clap)[name]
+    small, large = (
+        (weights(train(epochs=1, tower_share=share))[name] - start).norm()
+        for share in (0.1, 1.0)
+    )
+    assert 0 < small < 0.5 * large
 
 
 def test_a_judge_hears_the_averaged_model_after_every_epoch(train):

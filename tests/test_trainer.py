@@ -7,7 +7,7 @@ import torch
 
 from clepdg_lib.trainer import Recipe, Trainer, fast_precision
 
-RECIPE = Recipe(epochs=2, learning_rate=1e-2, precision="float32")
+RECIPE = Recipe(epochs=2, learning_rate=1e-2, tower_share=1.0, precision="float32")
 N_STEPS = 20
 
 
@@ -22,7 +22,8 @@ def make(clap, **changes):
 
 
 def test_hearing_gives_unit_rows_and_predictions(tiny_clap):
-    audio, said = make(tiny_clap).hear(pictures())
+    trainer = make(tiny_clap)
+    audio, said = trainer.project(trainer.hear(pictures()))
     assert audio.shape == (3, 16) and said.shape == (3, 2)
     torch.testing.assert_close(audio.norm(dim=1), torch.ones(3))
     assert audio.requires_grad and said.requires_grad
@@ -44,7 +45,7 @@ def test_a_step_goes_down_and_the_average_follows_slowly(tiny_clap):
     start = [p.clone() for p in trainer.average.model.audio_projection.parameters()]
     losses = []
     for _ in range(6):
-        audio, _ = trainer.hear(pictures())
+        audio, _ = trainer.project(trainer.hear(pictures()))
         losses.append(trainer.update((audio - goal).square().sum()))
     assert losses[-1] < losses[0]
     own = list(trainer.clap.model.audio_projection.parameters())
@@ -53,12 +54,23 @@ def test_a_step_goes_down_and_the_average_follows_slowly(tiny_clap):
         assert 0 < (mean - before).norm() < (now - before).norm()
 
 
+def test_an_average_begun_anew_forgets_what_was_before(tiny_clap):
+    trainer = make(tiny_clap)
+    audio, _ = trainer.project(trainer.hear(pictures()))
+    trainer.update(audio[:, 0].sum())
+    trainer.start_average()
+    own = trainer.clap.model.state_dict()
+    for name, tensor in trainer.average.model.state_dict().items():
+        assert torch.equal(tensor, own[name]), name
+    assert not trainer.average.model.training
+
+
 @pytest.mark.parametrize("rate", [0.0, 1e-3])
 def test_the_text_tower_learns_only_if_it_has_a_rate(tiny_clap, rate):
     trainer = make(tiny_clap, text_learning_rate=rate)
     assert trainer.tunes_text == (rate > 0)
     before = {k: v.clone() for k, v in trainer.clap.model.state_dict().items()}
-    audio, _ = trainer.hear(pictures(1))
+    audio, _ = trainer.project(trainer.hear(pictures(1)))
     text = trainer.read(["this person is feeling sad"])
     assert text.requires_grad == (rate > 0)
     trainer.update(-(audio * text).sum())
@@ -73,7 +85,7 @@ def test_saving_and_resuming_leaves_nothing_out(tiny_clap, tmp_path):
     def steps(trainer, n):
         for _ in range(n):
             torch.manual_seed(trainer.n_done)
-            audio, said = trainer.hear(pictures())
+            audio, said = trainer.project(trainer.hear(pictures()))
             trainer.update(audio[:, 0].sum() + said.square().sum())
 
     whole = make(tiny_clap)
