@@ -143,8 +143,9 @@ def _course(args: argparse.Namespace) -> int:
 
 
 def _readme(args: argparse.Namespace) -> int:
-    from clepdg_lib.results import write_pages
+    from clepdg_lib.results import draw_scores, write_pages
 
+    draw_scores()
     changed, problems = write_pages(timing=args.timing)
     for page in changed:
         print(f"wrote {page}")

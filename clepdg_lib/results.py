@@ -123,6 +123,33 @@ def write_pages(
     return changed, problems
 
 
+def draw_scores(*, project: Path = PROJECT) -> Path | None:
+    """Draw README's picture, ``data/results/loco.png``, from the benchmark's rows.
+
+    Returns:
+        The picture, or None where there is no ``loco.json``.
+    """
+    from clepdg_lib.plots import score_dots, set_style
+
+    file = project / "data" / "results" / "loco.json"
+    if not file.is_file():
+        return None
+    rows = pd.DataFrame(json.loads(file.read_text(encoding="utf-8"))["rows"])
+    scores = rows.pivot_table(index="method", columns="test", values="uar")
+    scores = scores.reindex([m for m in METHODS if m in scores.index])
+    scores = scores.rename(columns=CORPORA)
+    mean = scores.mean(axis=1)
+    title = (
+        f"On speech never heard: mean UAR {mean['clap-zero-shot']:.2f} by CLAP, "
+        f"{mean['clep-dg']:.2f} by CLEP-DG"
+    )
+    set_style()
+    figure = score_dots(scores, title=title, chance=mean["chance"])
+    picture = file.with_suffix(".png")
+    figure.savefig(picture, dpi=110, metadata={"Software": None})
+    return picture
+
+
 def _benchmark(found: dict) -> str:
     """Tables of UAR and WAR, a row per method and a column per left-out set."""
     frame = pd.DataFrame(found["rows"])
