@@ -50,8 +50,9 @@ LOCO_RECIPE = Recipe(
     masks=False,
     target_weight=0.5,
 )
-# Small enough for a lesson: five models in a minute on two cores.
-LODO_RECIPE = Recipe(epochs=5, batch_size=32, learning_rate=7e-4, averaging=0.97)
+# On a few hundred clips, probing alone did better on the training domains' validation
+# speakers than probing and two epochs of fine-tuning (mean UAR of the text classifier).
+LODO_RECIPE = Recipe(epochs=0)
 
 
 def train_on(
@@ -214,7 +215,7 @@ def leave_domains_out(
     """
     domains = sorted(corpus.clips["domain"].unique())
     train, test = corpus.select(splits="train"), corpus.select(splits="test")
-    pictures = draw_corpus(train, clap.log_mel, n_places=0)
+    pictures = draw_corpus(train, clap.log_mel)
     heard = embed_corpus(clap, test)
     emotions = corpus.emotions
     rows = []

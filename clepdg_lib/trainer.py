@@ -33,7 +33,7 @@ class Recipe:
     """How to train. The defaults suit a few thousand clips on a laptop.
 
     Attributes:
-        epochs: Times through ``n`` draws.
+        epochs: Times through ``n`` draws; 0 to stop after the probing.
         batch_size: Clips in a step.
         learning_rate: Peak; warm-up over the first tenth, then a cosine to zero.
         tower_share: Part of it that the audio tower gets; the layers above it get all.
