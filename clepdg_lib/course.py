@@ -69,7 +69,7 @@ def run_course(
     """Run notebooks, write their pages, the index and the timings.
 
     Args:
-        names: Paths, names or numbers ("03"); all seven if none is given.
+        names: Paths, names or numbers ("03"); all that are there if none is given.
         write: Also store the outputs in the notebooks themselves.
         notebooks: Folder of the notebooks.
         pages: Folder that the pages, `index.html` and `timing.json` go to.
@@ -122,7 +122,8 @@ def find_notebooks(
 ) -> list[Path]:
     """Paths of the notebooks meant by names, numbers or paths, in that order."""
     found = []
-    for name in names or LESSONS:
+    written = [name for name in LESSONS if (notebooks / f"{name}.ipynb").is_file()]
+    for name in names or written or LESSONS:
         if name.endswith(".ipynb"):
             paths = [Path(name)]
         else:
