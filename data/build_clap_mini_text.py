@@ -5,10 +5,17 @@ that starts from every second layer of all-MiniLM-L6-v2 (Apache-2.0) with a
 vocabulary cut to the pieces that matter here. It learns to give, from its first
 token, what the teacher gives by averaging over tokens, reduced to 192 dimensions.
 
-    python data/build_clap_mini_text.py --work build/clap-mini
+The teacher itself mixes emotions up: it files sentences by topic. So its targets are
+sharpened: a sentence known to express an emotion (``emotion_sentences.py``), or, in
+part, one that a probe takes for it, is moved in that emotion's direction.
 
-Needs the `build` extra and WordNet's glosses (Debian: wordnet-base). Resumes
-after the last finished epoch; writes WORK/text-tower/ and WORK/text-log.csv.
+    python data/build_clap_mini_text.py --work build/clap-mini --epochs 2
+    python data/build_clap_mini_text.py --work build/clap2 --earlier build/clap-mini
+
+``--earlier`` goes on from an earlier build: from its student, and in its 192
+directions, so that both speak of the same space. Needs the `build` extra and
+WordNet's glosses (Debian: wordnet-base). Resumes after the last finished epoch;
+writes WORK/text-tower/ and WORK/text-log.csv.
 """
 
 from __future__ import annotations
@@ -23,27 +30,33 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from emotion_sentences import check_unseen, unseen, write_sentences
 from safetensors.torch import load_file, save_file
+from sklearn.linear_model import LogisticRegression
 from tokenizers import Tokenizer
 from torch.nn import functional as F
 from transformers import AutoModel, AutoTokenizer, ClapTextConfig, ClapTextModel
 
 from clepdg_lib.captions import (
     CANONICAL,
-    WORDS,
+    ENVIRONMENT_PHRASES,
     caption_corpus,
     emotion_sentences,
     valid_emotions,
 )
 
 DIM, LAYERS, MAX_TOKENS, VOCABULARY = 192, (0, 2, 4), 64, 8000
+# How far a target moves towards its emotion, in units of the targets' own length.
+SHARPEN = 0.7
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--work", type=Path, default=Path("build/clap-mini"))
     arguments.add_argument("--wordnet", type=Path, default=Path("/usr/share/wordnet"))
-    arguments.add_argument("--epochs", type=int, default=3)
+    arguments.add_argument("--earlier", type=Path, help="work folder to go on from")
+    arguments.add_argument("--epochs", type=int, default=4)
+    arguments.add_argument("--threads", type=int, default=2)
     arguments.add_argument("--batch-size", type=int, default=256)
     arguments.add_argument("--learning-rate", type=float, default=4e-4)
     arguments.add_argument("--sentences", type=int, default=80_000, help="of WordNet")
@@ -51,19 +64,38 @@ def main() -> None:
     args = arguments.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)
+    torch.set_num_threads(args.threads)
 
     listed = args.work / "sentences.json"  # a resumed run must see the same ones
     if not listed.is_file():
         broad = read_wordnet(args.wordnet)
-        broad = broad[:: max(1, len(broad) // args.sentences)]
-        both = [*broad, *caption_corpus(sounds=sound_names())]
-        listed.write_text(json.dumps(both))
-    sentences = json.loads(listed.read_text())
+        broad = unseen(broad[:: max(1, len(broad) // args.sentences)])
+        labels = label_emotions(seed=args.seed)
+        captions = caption_corpus(sounds=sound_names())
+        both = dict.fromkeys((*broad, *captions, *labels), "")
+        listed.write_text(json.dumps({**both, **labels}))
+    labelled: dict[str, str] = json.loads(listed.read_text())  # "" is no emotion
+    sentences = list(labelled)
+    check_unseen(sentences)
+    names = ("", *valid_emotions())
+    labels = torch.tensor([names.index(e) - 1 for e in labelled.values()])
     teacher_folder = find_teacher()
-    targets = teach(teacher_folder, sentences, args.work / "teacher.npz")
-    tokenizer = prune_tokenizer(teacher_folder, sentences, args.work / "text-tower")
+    targets = teach(teacher_folder, sentences, args.work / "teacher.npz", args.earlier)
+    targets = sharpen(targets, labels, seed=args.seed)
+    tower = args.work / "text-tower"
+    emotional = [s for s, e in labelled.items() if e]
+    tokenizer = prune_tokenizer(teacher_folder, sentences, emotional, tower)
     student, head = start_student(teacher_folder, tokenizer, args.work)
-    train(student, head, tokenizer, sentences, targets, args)
+    if args.earlier is not None:
+        go_on(student, head, args.earlier, args.work)
+    train(student, head, tokenizer, sentences, targets, labels, args)
+
+
+def label_emotions(*, seed: int) -> dict[str, str]:
+    """Return every training sentence that expresses an emotion, with its emotion."""
+    own = {s: name for name in valid_emotions() for s in emotion_sentences(name)}
+    placed = {f"{s} {p}": name for s, name in own.items() for p in ENVIRONMENT_PHRASES}
+    return {**own, **placed, **dict(write_sentences(seed=seed, per_phrase=6))}
 
 
 def read_wordnet(folder: Path) -> list[str]:
@@ -108,7 +140,9 @@ def find_teacher() -> Path:
 
 
 @torch.inference_mode()
-def teach(folder: Path, sentences: list[str], cache: Path) -> torch.Tensor:
+def teach(
+    folder: Path, sentences: list[str], cache: Path, earlier: Path | None
+) -> torch.Tensor:
     """Embed every sentence with the teacher and reduce to DIM -> (n, DIM) unit."""
     if cache.is_file():
         with np.load(cache, allow_pickle=False) as arrays:
@@ -134,17 +168,54 @@ def teach(folder: Path, sentences: list[str], cache: Path) -> torch.Tensor:
         full[rows] = F.normalize(mean, dim=-1)
         if start % 51200 == 0:
             print(f"teacher: {start} of {len(sentences)} sentences", flush=True)
-    # Directions of most energy among captions *and* broad text; not centred, so
-    # that cosines are the teacher's own.
-    sample = full[torch.randperm(len(full))[:50_000]]
-    basis = torch.linalg.svd(sample, full_matrices=False).Vh[:DIM]
+    if earlier is not None:
+        with np.load(earlier / "teacher.npz", allow_pickle=False) as arrays:
+            basis = torch.from_numpy(arrays["basis"])
+    else:
+        # Directions of most energy among captions *and* broad text; not centred, so
+        # that cosines are the teacher's own. Seeded, and signs fixed, so that the
+        # same sentences always give the same space.
+        draw = torch.Generator().manual_seed(0)
+        sample = full[torch.randperm(len(full), generator=draw)[:50_000]]
+        basis = torch.linalg.svd(sample, full_matrices=False).Vh[:DIM]
+        largest = basis.gather(1, basis.abs().argmax(1, keepdim=True))
+        basis = basis * largest.sign()
     targets = F.normalize(full @ basis.T, dim=-1)
     np.savez(cache, embedding=targets.half().numpy(), basis=basis.numpy())
     return targets
 
 
-def prune_tokenizer(folder: Path, sentences: list[str], target: Path):
-    """Keep the specials, the characters and the commonest pieces; save; reload."""
+def sharpen(targets: torch.Tensor, labels: torch.Tensor, *, seed: int) -> torch.Tensor:
+    """Move targets towards the emotion that their sentences express -> (n, DIM) unit.
+
+    Args:
+        targets: ``(n, DIM)``, what the teacher says.
+        labels: ``(n,)`` index of the emotion, -1 where none is known. There a probe
+            on the teacher guesses, so that words which no phrase list has are moved
+            as well, by as much as the probe is sure of.
+        seed: Chooses the unlabelled sentences that show the probe what none is.
+    """
+    known, none = targets[labels >= 0], targets[labels < 0]
+    kinds = labels[labels >= 0]
+    emotions = range(len(valid_emotions()))
+    means = torch.stack([known[kinds == e].mean(0) for e in emotions])
+    directions = F.normalize(means - means.mean(0), dim=-1)
+    draw = torch.Generator().manual_seed(seed)
+    some = none[torch.randperm(len(none), generator=draw)[: len(known)]]
+    probe = LogisticRegression(C=10.0, max_iter=500).fit(
+        torch.cat([known, some]).numpy(),
+        torch.cat([kinds, torch.full((len(some),), len(means))]).numpy(),
+    )
+    sure = torch.from_numpy(probe.predict_proba(targets.numpy()))[:, : len(means)]
+    sure = sure.float()
+    sure[labels >= 0] = F.one_hot(kinds, len(means)).float()
+    return F.normalize(targets + SHARPEN * sure @ directions, dim=-1)
+
+
+def prune_tokenizer(
+    folder: Path, sentences: list[str], emotional: list[str], target: Path
+):
+    """Keep specials, characters, emotional and the commonest pieces; save; reload."""
     target.mkdir(parents=True, exist_ok=True)
     whole = json.loads((folder / "tokenizer.json").read_text())
     vocabulary = whole["model"]["vocab"]
@@ -156,10 +227,10 @@ def prune_tokenizer(folder: Path, sentences: list[str], target: Path):
             counts.update(encoding.ids)
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     letters = [p for p in vocabulary if len(p.removeprefix("##")) == 1 and p.isascii()]
-    emotional = [p for s in WORDS.values() for w in s for p in full.encode(w).tokens]
+    felt = [p for e in full.encode_batch(emotional) for p in e.tokens]
     names = {i: p for p, i in vocabulary.items()}
     common = [names[i] for i, _ in counts.most_common()]
-    kept = list(dict.fromkeys((*specials, *letters, *emotional, *common)))[:VOCABULARY]
+    kept = list(dict.fromkeys((*specials, *letters, *felt, *common)))[:VOCABULARY]
     whole["model"]["vocab"] = {piece: i for i, piece in enumerate(kept)}
     for special in whole["added_tokens"]:
         special["id"] = kept.index(special["content"])
@@ -229,20 +300,40 @@ def start_student(folder: Path, tokenizer, work: Path):
     return student, head
 
 
-def train(student, head, tokenizer, sentences, targets, args) -> None:
-    # Emotions' own sentences are few among 300,000: show them more often, and ask
-    # that sentences of one emotion lie nearer to their canonical caption.
-    emotions = valid_emotions()
-    spoken = [
-        (s, e) for e, name in enumerate(emotions) for s in emotion_sentences(name)
-    ]
-    canonical = [CANONICAL.format(emotion=name) for name in emotions]
-    generator = torch.Generator().manual_seed(args.seed)
+def go_on(student, head, earlier: Path, work: Path) -> None:
+    """Put an earlier student's weights in place, word pieces matched by the teacher's
+    numbering of them; pieces that it lacked stay the teacher's."""
+    weights = load_file(earlier / "text-checkpoint.safetensors")
+    head.load_state_dict(strip(weights, "head."))
+    theirs = strip(weights, "student.")
+    name = "embeddings.word_embeddings.weight"
+    pieces = theirs.pop(name)
+    folders = (earlier / "text-tower", work / "text-tower")
+    before, now = (json.loads((f / "pruned.json").read_text()) for f in folders)
+    rows = {piece: row for row, piece in enumerate(before)}
+    own = student.state_dict()
+    for row, piece in enumerate(now):
+        if piece in rows:
+            own[name][row] = pieces[rows[piece]]
+    student.load_state_dict({**own, **theirs})
+
+
+def train(student, head, tokenizer, sentences, targets, labels, args) -> None:
+    # Sentences of emotions are few among all: show some at every step, rare emotions
+    # more often than they occur, and ask that each lie nearest to the canonical
+    # caption of its own emotion.
+    rows_of = dict(zip(sentences, range(len(sentences)), strict=True))
+    canonical = [rows_of[CANONICAL.format(emotion=e)] for e in valid_emotions()]
+    spoken = torch.nonzero(labels >= 0).squeeze(1)
+    often = labels[spoken].bincount()[labels[spoken]].float().rsqrt()
     parameters = [*student.parameters(), *head.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=args.learning_rate, weight_decay=0.01)
     n_batches = -(-len(sentences) // args.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, args.learning_rate, total_steps=args.epochs * n_batches + 1
+        optimiser,
+        args.learning_rate,
+        total_steps=args.epochs * n_batches + 1,
+        pct_start=0.1,
     )
     checkpoint, first = args.work / "text-checkpoint.safetensors", 0
     marker = args.work / "text-epoch.json"
@@ -272,8 +363,9 @@ def train(student, head, tokenizer, sentences, targets, args) -> None:
         by_length[i : i + args.batch_size]
         for i in range(0, len(by_length), args.batch_size)
     ]
+    student.eval()  # no dropout: a student of soft targets has nothing to memorise
     for epoch in range(first, args.epochs):
-        student.train()
+        generator = torch.Generator().manual_seed(args.seed * 1000 + epoch)
         began, totals = time.time(), [0.0, 0.0]
         for step, b in enumerate(torch.randperm(len(buckets), generator=generator)):
             rows = buckets[b]
@@ -282,13 +374,13 @@ def train(student, head, tokenizer, sentences, targets, args) -> None:
             loss = (1 - (got * want).sum(-1)).mean()
             loss = loss + 2.0 * F.mse_loss(got @ got.T, want @ want.T)
             totals[0] += loss.item()
-            if step % 4 == 0:
-                picks = torch.randint(len(spoken), (48,), generator=generator)
-                points = embed([spoken[i][0] for i in picks] + canonical)
-                logits = 20 * points[:48] @ points[48:].T
-                labels = torch.tensor([spoken[i][1] for i in picks])
-                group = F.cross_entropy(logits, labels)
-                loss, totals[1] = loss + 0.1 * group, totals[1] + 4 * group.item()
+            picks = spoken[torch.multinomial(often, 64, generator=generator)]
+            both = [*picks.tolist(), *canonical]
+            points = embed([sentences[i] for i in both])
+            group = F.cross_entropy(20 * points[:64] @ points[64:].T, labels[picks])
+            near = (1 - (points * targets[both]).sum(-1)).mean()
+            loss = loss + 0.3 * group + 0.5 * near
+            totals[1] += group.item()
             optimiser.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
