@@ -5,8 +5,9 @@
 
 Everything is zero-shot, on clips that the model was not trained on: ESC-10's fold 5,
 EmoGator's test speakers placed in random environments, four corpora of speech and
-emosynth. With ``--model clep-mini`` the four corpora, on which that was trained, are
-left out.
+emosynth. One row asks the text tower alone: which of four captions is nearest to a
+sentence about an emotion, 200 of them that no training text has. With
+``--model clep-mini`` the four corpora, on which that was trained, are left out.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 from clepdg_lib.captions import CANONICAL, PROPERTIES
 from clepdg_lib.clap import Clap, load_clap
 from clepdg_lib.corpora import EMOTIONS, Corpus, load_corpus
 from clepdg_lib.evaluation import uar, war
-from clepdg_lib.files import write_atomically
+from clepdg_lib.files import PROJECT, write_atomically
 from clepdg_lib.pictures import PLACES, draw_corpus
 
 SPEECH = ("emodb", "ravdess", "tess", "nemo", "emosynth")
@@ -38,7 +40,7 @@ def main() -> None:
     clap = load_clap(args.model)
     unheard = ("emosynth",) if "clep" in args.model else SPEECH
     rows = [sounds(clap, args.shared), *places(clap)]
-    rows += [*voices(clap, unheard), *feelings(clap, unheard)]
+    rows += [*voices(clap, unheard), *feelings(clap, unheard), paraphrases(clap)]
     for row in rows:
         print(row)
     if args.json:
@@ -105,6 +107,18 @@ def feelings(clap: Clap, corpora) -> list[dict]:
         mels = pictures.mels[:, :1]
         rows.append(score("emotion", name, clap, mels, truth, options))
     return rows
+
+
+def paraphrases(clap: Clap) -> dict:
+    listed = pd.read_csv(PROJECT / "tests" / "data" / "emotion_paraphrases.csv")
+    truth = np.array([EMOTIONS.index(e) for e in listed["emotion"]])
+    captions = clap.embed_text([CANONICAL.format(emotion=e) for e in EMOTIONS])
+    said = clap.embed_text(listed["sentence"].tolist())
+    guess = (said @ captions.T).argmax(1).numpy()
+    scores = {"uar": uar(truth, guess), "war": war(truth, guess)}
+    chance, n = 1 / len(EMOTIONS), len(truth)
+    test = f"{n} paraphrases"
+    return {"task": "paraphrase", "test": test, **scores, "chance": chance, "n": n}
 
 
 def speech(name: str, clap: Clap) -> tuple[Corpus, object]:
