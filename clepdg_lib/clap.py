@@ -23,11 +23,12 @@ import numpy as np
 import pandas as pd
 import torch
 from torch.nn import functional as F
-from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
+from transformers import ClapFeatureExtractor, ClapModel
 
 from clepdg_lib.audio import AudioError, LogMel, check_wave, read_audio, resample
 from clepdg_lib.embedding import EmbeddedCorpus, embed_corpus, embed_waves
 from clepdg_lib.files import data_root
+from clepdg_lib.pretrained import read_parts, write_parts
 
 __all__ = ["BUNDLED", "Clap", "EmbeddedCorpus", "embed_corpus", "load_clap"]
 
@@ -250,16 +251,8 @@ class Clap:
 
     def save(self, folder: str | Path, *, half: bool = False) -> Path:
         """Write the model in Hugging Face layout; `half` stores 16-bit weights."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        state = {
-            name: tensor.half() if half and tensor.is_floating_point() else tensor
-            for name, tensor in self.model.state_dict().items()
-        }
-        self.model.save_pretrained(folder, state_dict=state)
-        self.tokenizer.save_pretrained(folder)
-        self.extractor.save_pretrained(folder)
-        return folder
+        parts = self.model, self.tokenizer, self.extractor
+        return write_parts(Path(folder), *parts, half=half)
 
 
 def load_clap(
@@ -298,11 +291,7 @@ def load_clap(
             "config.json, or a hub name such as 'laion/clap-htsat-unfused'."
         )
     try:
-        found = ClapModel.from_pretrained(
-            source, revision=revision, use_safetensors=True, dtype=torch.float32
-        )
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
-        extractor = ClapFeatureExtractor.from_pretrained(source, revision=revision)
+        found, tokenizer, extractor = read_parts(source, revision=revision)
     except OSError as error:
         if source != name or is_folder:
             raise

@@ -1,6 +1,7 @@
 """One model, three verbs: what goes in, what comes out, and what is refused."""
 
 import copy
+import json
 import shutil
 
 import pytest
@@ -185,6 +186,25 @@ def test_a_saved_model_comes_back(tiny_clap, tmp_path):
     assert loaded.fingerprint() == tiny_clap.fingerprint()
     assert torch.equal(loaded.embed_text(SENTENCES), tiny_clap.embed_text(SENTENCES))
     assert "16" in repr(loaded) and "copy" in repr(loaded)
+
+
+def test_loading_from_disk_shows_no_bar_and_leaves_bars_as_they_were(
+    tiny_clap_folder, capfd
+):
+    from transformers.utils import logging
+
+    assert logging.is_progress_bar_enabled()
+    load_clap(tiny_clap_folder)
+    assert capfd.readouterr() == ("", "")
+    assert logging.is_progress_bar_enabled()
+
+
+def test_a_saved_tokenizer_says_nothing_of_how_it_was_loaded(tiny_clap, tmp_path):
+    loaded = load_clap(tiny_clap.save(tmp_path / "one"))
+    file = loaded.save(tmp_path / "two") / "tokenizer_config.json"
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    assert not {"is_local", "local_files_only", "backend"} & set(settings)
+    assert settings["tokenizer_class"] != "TokenizersBackend"
 
 
 def test_half_the_precision_is_half_the_size_and_the_same_model(tiny_clap, tmp_path):
