@@ -156,13 +156,13 @@ def _probe_first(
 ) -> None:
     """Train the layers above the audio tower on what the tower says untrained."""
     flat = mels.reshape(-1, 1, *mels.shape[2:])
-    trainer.clap.model.audio_model.eval()
+    trainer.wake_tower(awake=False)
     with torch.no_grad():
         parts = [
             trainer.hear(torch.from_numpy(flat[i : i + PROBE_BATCH]).float())
             for i in range(0, len(flat), PROBE_BATCH)
         ]
-    trainer.clap.model.audio_model.train()
+    trainer.wake_tower()
     found = torch.cat(parts).view(*mels.shape[:2], -1)  # (n, V, width)
     weight_decay = trainer.recipe.weight_decay
     optimiser = torch.optim.AdamW(

@@ -47,6 +47,9 @@ class Recipe:
         equaliser_db: Standard deviation of a random smooth gain over the bands:
             another microphone for every clip.
         masks: Time and frequency masks (SpecAugment, Park et al. 2019), 2 of each.
+        norm_moves: Let the audio tower's batch normalisation follow the new clips.
+            Needed by a tower that starts from nothing; in a fine-tuning the running
+            mean of each mel band would drift to the training corpora's microphones.
         target_weight: Share of the auxiliary targets in the loss.
         precision: "float32", "bfloat16", or "auto": bfloat16 where the processor
             has matrix units for it.
@@ -63,6 +66,7 @@ class Recipe:
     gain_db: float = 6.0
     equaliser_db: float = 4.0
     masks: bool = True
+    norm_moves: bool = False
     target_weight: float = 1.0
     precision: str = "auto"
 
@@ -114,6 +118,7 @@ class Trainer:
         self.history: list[dict[str, float]] = []
         self.fast = fast_precision(clap.device, recipe.precision)
         student = self.clap.model.train()
+        self.wake_tower()
         width = student.config.audio_config.hidden_size
         head = nn.Linear(width, n_targets) if n_targets else nn.Identity()
         self.head = head.to(clap.device)
@@ -137,6 +142,13 @@ class Trainer:
         for part in text:
             part.requires_grad_(self.tunes_text)
         self.optimiser = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
+
+    def wake_tower(self, *, awake: bool = True) -> None:
+        """Put the audio tower into training mode, its normalisation by the recipe."""
+        tower = self.clap.model.audio_model.train(awake)
+        for module in tower.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.train(awake and self.recipe.norm_moves)
 
     def hear(self, pictures: torch.Tensor) -> torch.Tensor:
         """Run the learning audio tower: (B, 1, F, M) log-mels -> (B, width)."""

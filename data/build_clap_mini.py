@@ -120,6 +120,7 @@ def main() -> None:
             learning_rate=1e-3,
             tower_share=1.0,  # it starts from nothing
             probe_steps=0,
+            norm_moves=True,
             averaging=0.998,
             target_weight=2.0,
         ),
