@@ -146,7 +146,7 @@ class Manner:
 
 
 # Directions after Banse & Scherer (1996), Juslin & Laukka (2003, tables 7-11) and
-# Scherer (2003); sizes are ours, tuned by ear and by the probe in the datasheet.
+# Scherer (2003); sizes are ours, set by the probe in the datasheet.
 MANNERS = {
     "angry": Manner(2.5, 0.6, -2.0, 0.25, 1.2, 6.5, 0.0, 0.6, -0.05),
     "happy": Manner(6.5, 1.0, 3.0, 0.15, 0.3, 2.2, -5.0, 0.05, 0.15),
