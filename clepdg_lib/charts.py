@@ -115,19 +115,22 @@ def score_dots(
     title: str,
     chance: float | None = None,
     label: str = "UAR",
+    mean: bool = True,
 ) -> Figure:
     """Draw a table of methods (rows) by test corpora (columns) as a dot plot.
 
-    One row per method, one marker per corpus, a black tick at their mean.
+    One row per method, one marker per corpus, and if `mean`, a black tick there.
     """
     figure, (axis,) = new_figure(title, width=7.4, height=1.6 + 0.42 * len(scores))
     y = np.arange(len(scores))[::-1]
     axis.hlines(y, scores.min(axis=1), scores.max(axis=1), color="#cccccc", zorder=1)
     for corpus, style in cycle_styles(scores.columns).items():
         axis.scatter(scores[corpus], y, s=55, label=corpus, **draw(style))
-    means = scores.mean(axis=1)
-    axis.scatter(means, y, marker="|", s=260, lw=2.5, color="black", label="mean")
+    if mean:
+        means = scores.mean(axis=1)
+        axis.scatter(means, y, marker="|", s=260, lw=2.5, color="black", label="mean")
     axis.set_yticks(y, scores.index)
+    axis.set_ylim(-0.5, len(scores) - 0.5)  # no row on the frame
     axis.set_xlabel(label)
     axis.grid(True, axis="x")
     _chance_line(axis, chance)

@@ -50,25 +50,31 @@ class Entry:
 
 
 def find_title(notebook: NotebookNode, *, default: str = "") -> tuple[str, str]:
-    """Title and promise: the first H1, and the first plain paragraph after it.
+    """Title and promise: the first H1, and the goals in the box under it.
+
+    A notebook without a box promises its first plain paragraph.
 
     Example:
         >>> from nbformat.v4 import new_markdown_cell, new_notebook
-        >>> cell = new_markdown_cell("# Hear it\\n\\nYou will *listen*.")
+        >>> cell = new_markdown_cell("# Hear it\\n\\n> 1. **listen**;\\n> 2. **see**.")
         >>> find_title(new_notebook(cells=[cell]))
-        ('Hear it', 'You will listen.')
+        ('Hear it', 'Listen; see.')
     """
     text = "\n\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
     heading = re.search(r"^# +(.+)$", text, flags=re.MULTILINE)
     if not heading:
         return default, ""
+    title = _plain(heading[1])
+    if goals := re.findall(r"^> *\d+\. +(.+)$", text, flags=re.MULTILINE):
+        promise = "; ".join(_plain(goal).rstrip(" ;.") for goal in goals) + "."
+        return title, promise[0].upper() + promise[1:]
     for paragraph in re.split(r"\n\s*\n", text[heading.end() :]):
         paragraph = paragraph.strip()
         if paragraph.startswith("#"):
             break
         if paragraph and not paragraph.startswith((">", "|", "-", "*", "<", "!", "[")):
-            return _plain(heading[1]), _plain(paragraph)
-    return _plain(heading[1]), ""
+            return title, _plain(paragraph)
+    return title, ""
 
 
 def write_page(
@@ -127,7 +133,8 @@ def write_index(entries: list[Entry], folder: Path) -> Path:
 <body><main class="course"><h1>CLEP-DG: the course</h1>
 <p>An independent implementation written from the abstract of the paper; the settings
 are ours. All pages were made by running the notebooks, {total:.1f} minutes in all.</p>
-<table><thead><tr><th scope="col">Lesson</th><th scope="col">What you will do</th>
+<table><thead><tr><th scope="col">Lesson</th>
+<th scope="col">What you will be able to do</th>
 <th scope="col">Minutes it ran</th><th scope="col">State</th></tr></thead>
 <tbody>
 {rows}</tbody></table></main></body></html>

@@ -215,7 +215,12 @@ def _map(found: dict, notebooks: Path) -> str:
             seconds = f"{took[name]:.0f}" if name in took else "–"
             link = f"[`{name}`](notebooks/{name}.ipynb)"
             lines.append([link, title, promise, str(minutes), seconds])
-    heads = ["notebook", "lesson", "what you do", "minutes to work through"]
+    heads = [
+        "notebook",
+        "lesson",
+        "what you will be able to do",
+        "minutes to work through",
+    ]
     return _table([*heads, "seconds to run"], lines)
 
 
