@@ -122,8 +122,7 @@ def find_notebooks(
 ) -> list[Path]:
     """Paths of the notebooks meant by names, numbers or paths, in that order."""
     found = []
-    written = [name for name in LESSONS if (notebooks / f"{name}.ipynb").is_file()]
-    for name in names or written or LESSONS:
+    for name in names or LESSONS:
         if name.endswith(".ipynb"):
             paths = [Path(name)]
         else:
@@ -175,7 +174,8 @@ def run_notebook(path: Path, *, cell_seconds: int = CELL_SECONDS) -> Run:
         client.execute(env=environment)
     except CellExecutionError as error:
         run.failure = Failure(now["section"], f"{error.ename}: {error.evalue}")
-    except (RuntimeError, TimeoutError) as error:  # a dead kernel, a cell too slow
+    except (RuntimeError, TimeoutError, AssertionError) as error:
+        # A cell too slow, or a kernel that died (nbclient asserts that it lives).
         run.failure = Failure(now["section"], f"{type(error).__name__}: {error}")
     run.seconds = time.perf_counter() - begun
     return run

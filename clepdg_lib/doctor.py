@@ -24,7 +24,7 @@ from clepdg_lib.files import (
 DISTRIBUTION = "clepdg-lib"
 MIN_PYTHON = (3, 10)
 INSTALL = "run `make .venv`, or `pip install -e .` in your own environment"
-BUNDLED_FOLDERS = ("emosynth", "models/clap-mini")
+BUNDLED_FOLDERS = ("emosynth", "models/clap-mini", "models/clep-mini")
 MIN_MEMORY_GB = 2.0
 MIN_DISK_GB = 1.0
 
