@@ -55,7 +55,7 @@ def main() -> None:
     arguments.add_argument("--work", type=Path, default=Path("build/clap-mini"))
     arguments.add_argument("--wordnet", type=Path, default=Path("/usr/share/wordnet"))
     arguments.add_argument("--earlier", type=Path, help="work folder to go on from")
-    arguments.add_argument("--epochs", type=int, default=4)
+    arguments.add_argument("--epochs", type=int, default=2)
     arguments.add_argument("--threads", type=int, default=2)
     arguments.add_argument("--batch-size", type=int, default=256)
     arguments.add_argument("--learning-rate", type=float, default=4e-4)
@@ -396,6 +396,7 @@ def train(student, head, tokenizer, sentences, targets, labels, args) -> None:
         tensors = {f"student.{k}": v for k, v in student.state_dict().items()}
         tensors |= {f"head.{k}": v for k, v in head.state_dict().items()}
         save_file({k: v.contiguous() for k, v in tensors.items()}, checkpoint)
+        student.config.save_pretrained(args.work / "text-tower")
         marker.write_text(json.dumps({"epoch": epoch + 1}))
         new = not log.is_file()
         with log.open("a") as lines:
@@ -405,7 +406,6 @@ def train(student, head, tokenizer, sentences, targets, labels, args) -> None:
             lines.write(
                 f"{epoch + 1},{means[0]:.5f},{means[1]:.5f},{time.time() - began:.0f}\n"
             )
-    student.config.save_pretrained(args.work / "text-tower")
     print(f"text tower written to {args.work / 'text-tower'}")
 
 
