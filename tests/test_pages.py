@@ -107,3 +107,16 @@ def test_the_index_escapes_and_counts(tmp_path):
     assert "A &amp; B" in index and "x &lt; y" in index
     assert "2.0 minutes in all" in index
     assert "<td>1.5</td>" in index
+
+
+def test_a_solution_stays_inside_its_details(tmp_path):
+    text = (
+        "# T\n\n<details><summary>Solution</summary>\n\n```python\nx = 41\n```"
+        "\n\nWhy.\n\n</details>\n\nAfter."
+    )
+    notebook = new_notebook(cells=[new_markdown_cell(text)])
+    path = write_page(notebook, tmp_path / "n.html", source=tmp_path / "n.ipynb")
+    page = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+    (details,) = page.select("details")
+    assert "41" in details.text and "Why." in details.text
+    assert "After." not in details.text
