@@ -184,8 +184,7 @@ def leave_out(
 
     Close means that the two share :data:`NEAR` of their content words, or five.
     """
-    with held_out.open(encoding="utf-8", newline="") as rows:
-        kept_back = [row["sentence"] for row in csv.DictReader(rows)]
+    kept_back = _kept_back(held_out)
     exact = set(map(_bare, kept_back))
     bags = [b for b in map(_content, kept_back) if len(b) > 1]
 
@@ -200,20 +199,23 @@ def leave_out(
 
 def unseen(sentences: list[str], *, held_out: Path = HELD_OUT) -> list[str]:
     """Drop what the tests keep back, case and stops aside."""
-    with held_out.open(encoding="utf-8", newline="") as rows:
-        kept_back = {_bare(row["sentence"]) for row in csv.DictReader(rows)}
-    return [s for s in sentences if _bare(s) not in kept_back]
+    exact = set(map(_bare, _kept_back(held_out)))
+    return [s for s in sentences if _bare(s) not in exact]
 
 
 def check_unseen(sentences: list[str], *, held_out: Path = HELD_OUT) -> None:
     """Stop if a sentence is one that the tests keep back, case and stops aside."""
-    with held_out.open(encoding="utf-8", newline="") as rows:
-        kept_back = {_bare(row["sentence"]) for row in csv.DictReader(rows)}
-    if seen := sorted(kept_back.intersection(map(_bare, sentences))):
+    exact = set(map(_bare, _kept_back(held_out)))
+    if seen := sorted(exact.intersection(map(_bare, sentences))):
         raise SystemExit(
             f"{len(seen)} of the sentences to train on are kept back for testing in "
             f"{held_out.name}: {seen[:5]}; take them out of the training text"
         )
+
+
+def _kept_back(held_out: Path) -> list[str]:
+    with held_out.open(encoding="utf-8", newline="") as rows:
+        return [row["sentence"] for row in csv.DictReader(rows)]
 
 
 def _bare(sentence: str) -> str:

@@ -189,14 +189,20 @@ def test_probing_first_moves_what_stands_above_the_tower_alone(tiny_clap, train)
     before = weights(tiny_clap)
     how = {"epochs": 1, "tower_share": 0.0, "learning_rate": 1e-9}
     probed = differing(before, weights(train(**how, probe_steps=5)))
-    # Statistics of the batches are no weights: they may move in the epoch after.
-    probed = {name for name in probed if ".batch_norm." not in name}
     assert "audio_projection.linear1.weight" in probed
     assert not any(name.startswith("audio_model.") for name in probed)
     moved = weights(train(**how, probe_steps=5))["audio_projection.linear1.weight"]
     still = weights(train(**how))["audio_projection.linear1.weight"]
     start = before["audio_projection.linear1.weight"]
     assert (moved - start).abs().max() > 100 * (still - start).abs().max()
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_normalisation_follows_the_clips_only_if_asked_to(tiny_clap, train, moves):
+    before = weights(tiny_clap)
+    changed = differing(before, weights(train(probe_steps=2, norm_moves=moves)))
+    statistics = {name for name in changed if "batch_norm.running" in name}
+    assert bool(statistics) == moves
 
 
 def test_the_tower_takes_smaller_steps_than_what_stands_above(tiny_clap, train):
