@@ -9,7 +9,7 @@ from pathlib import Path
 
 # Each command imports what it needs itself: `--help` answers at once, and `doctor`
 # answers even where torch cannot be imported.
-TIERS = ("audio", "emosynth")
+TIERS = ("audio", "embeddings", "emosynth")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,10 +53,13 @@ def _parser() -> argparse.ArgumentParser:
         "--tier",
         choices=TIERS,
         default="audio",
-        help="audio: corpora under $CLEPDG_CORPORA; emosynth: the bundled domains",
+        help="audio: corpora under $CLEPDG_CORPORA; embeddings: what ships of them; "
+        "emosynth: the bundled domains",
     )
     benchmark.add_argument("--json", metavar="PATH", help="write rows here; - prints")
-    benchmark.add_argument("--seeds", type=int, nargs="+", default=[0])
+    benchmark.add_argument(
+        "--seeds", type=int, nargs="+", help="default 0; of embeddings, all that ship"
+    )
     benchmark.add_argument("--model", default="clap-mini", help="where CLEP starts")
     benchmark.add_argument(
         "--work",

@@ -21,18 +21,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from clepdg_lib.acpt import random_contexts, tune_contexts
-from clepdg_lib.clap import Clap, EmbeddedCorpus, embed_corpus, load_clap
+from clepdg_lib.clap import Clap, embed_corpus, load_clap
 from clepdg_lib.clep import finetune_clep
 from clepdg_lib.contrast import Recipe
 from clepdg_lib.corpora import EMOTIONS, Corpus, CorpusError, load_corpus
-from clepdg_lib.evaluation import uar, war
 from clepdg_lib.files import write_atomically, write_checksums
+from clepdg_lib.judging import judge_measurements, judge_methods, summarise
 from clepdg_lib.material import Material, join_material, load_bursts, prepare
 from clepdg_lib.pictures import draw_corpus
-from clepdg_lib.probes import linear_probe
 from clepdg_lib.properties import measure_corpus, measuring_is_possible
-from clepdg_lib.transfer import fit_text_classifier, zero_shot
+from clepdg_lib.real_speech import (
+    load_embeddings,
+    load_measurements,
+    shipped_seeds,
+)
 
 REAL = ("emodb", "ravdess", "tess", "nemo")
 # Chosen by how well models fitted their own training clips, and other speakers of
@@ -97,47 +99,6 @@ def standardise(values: np.ndarray) -> np.ndarray:
     return np.clip((values - mean) / deviation, -4, 4).astype(np.float32)
 
 
-def judge_methods(
-    clap: Clap,
-    clep: Clap,
-    heard_by_clap: EmbeddedCorpus,
-    heard_by_clep: EmbeddedCorpus,
-    *,
-    setting: str,
-    test: str,
-    seed: int,
-    emotions: Sequence[str] = EMOTIONS,
-) -> list[dict]:
-    """Judge the left-out clips with every text-trained method.
-
-    Returns:
-        A row ``{"method", "setting", "test", "seed", "uar", "war", "n"}`` each.
-    """
-    tuned = tune_contexts(clep, emotions, seed=seed, progress=False)
-    untrained = random_contexts(clep, n_contexts=len(tuned), seed=seed)
-
-    def fit(contexts=None):
-        return fit_text_classifier(clep, emotions, contexts=contexts, seed=seed)
-
-    judges = {
-        "clap-zero-shot": (zero_shot(clap, emotions), heard_by_clap),
-        "clep-zero-shot": (zero_shot(clep, emotions), heard_by_clep),
-        "text-classifier": (fit(), heard_by_clep),
-        "random-contexts": (fit(untrained), heard_by_clep),
-        "clep-dg": (fit(tuned), heard_by_clep),
-    }
-    share = 1 / len(emotions)
-    about = {"setting": setting, "test": test, "seed": seed}
-    n = len(heard_by_clep)
-    rows = [{"method": "chance", **about, "uar": share, "war": share, "n": n}]
-    for method, (judge, heard) in judges.items():
-        truth = heard.clips["emotion"].to_numpy()
-        guess = judge.predict(heard.embeddings)
-        scores = {"uar": uar(truth, guess), "war": war(truth, guess)}
-        rows.append({"method": method, **about, **scores, "n": len(heard)})
-    return rows
-
-
 def leave_corpora_out(
     clap: Clap,
     *,
@@ -174,7 +135,7 @@ def leave_corpora_out(
         if measuring_is_possible():
             rows += measured_baseline(loaded, test=test, progress=progress)
         for seed in seeds:
-            kept = None if work is None else work / _run_name(clap, recipe, test, seed)
+            kept = work and run_folder(work, clap, recipe, test, seed)
             if kept is not None and (kept / "SHA256SUMS").is_file():
                 clep = load_clap(kept)
             else:
@@ -199,10 +160,10 @@ def leave_corpora_out(
     return rows
 
 
-def _run_name(clap: Clap, recipe: Recipe, test: str, seed: int) -> str:
-    """Name a run so that another model or recipe never finds it."""
+def run_folder(work: Path, clap: Clap, recipe: Recipe, test: str, seed: int) -> Path:
+    """Where a run keeps its model, named so that another recipe never finds it."""
     key = hashlib.sha256(f"{clap.fingerprint()}|{recipe}".encode()).hexdigest()[:12]
-    return f"loco-{test}-{seed}-{key}"
+    return work / f"loco-{test}-{seed}-{key}"
 
 
 def leave_domains_out(
@@ -256,50 +217,63 @@ def measured_baseline(
     corpora: dict[str, Corpus], *, test: str, progress: bool = True
 ) -> list[dict]:
     """eGeMAPS and logistic regression, trained on the other speech corpora."""
-
-    def shared(name: str) -> tuple[np.ndarray, np.ndarray]:
+    parts = []
+    for name in REAL:
         # All of the corpus is measured, as for training, so that both find it kept.
         measured = measure_corpus(corpora[name], progress=progress)
-        labels = corpora[name].clips["emotion"]
-        keep = labels.isin(EMOTIONS).to_numpy() & ~np.isnan(measured[:, 0])
-        return measured[keep], labels.to_numpy()[keep]
-
-    train = [shared(name) for name in REAL if name != test]
-    x, truth = shared(test)
-    guess = linear_probe(
-        np.concatenate([x for x, _ in train]),
-        np.concatenate([y for _, y in train]),
-        x,
-        strength=0.01,
-    )
-    scores = {"uar": uar(truth, guess), "war": war(truth, guess), "n": len(x)}
-    return [
-        {"method": "egemaps-lr", "setting": "loco", "test": test, "seed": 0, **scores}
-    ]
+        clips = corpora[name].clips[["emotion"]].assign(corpus=name)
+        keep = clips["emotion"].isin(EMOTIONS).to_numpy() & ~np.isnan(measured[:, 0])
+        parts.append((measured[keep], clips[keep]))
+    measured = np.concatenate([values for values, _ in parts])
+    return [judge_measurements(measured, pd.concat([c for _, c in parts]), test=test)]
 
 
-def summarise(rows: Sequence[dict], *, score: str = "uar") -> pd.DataFrame:
-    """Tabulate the mean score over seeds: a row per method, a column per test set."""
-    frame = pd.DataFrame(rows)
-    order = list(dict.fromkeys(frame["method"]))
-    order.sort(key=lambda m: (m != "chance", m == "clep-dg"))
-    table = frame.pivot_table(index="method", columns="test", values=score).loc[order]
-    table["mean"] = table.mean(axis=1)
-    return table
+def replay_embeddings(*, seeds: Iterable[int] | None = None) -> list[dict]:
+    """Leave each real corpus out, from the embeddings that ship: no audio, no training.
+
+    Text is all that is trained here, on the towers' common text side: a fine-tuning
+    of `LOCO_RECIPE` leaves the text tower as it was.
+
+    Args:
+        seeds: Of fine-tunings whose embeddings ship; default all of them.
+
+    Raises:
+        MissingFileError: There are no embeddings here.
+        ValueError: A seed that does not ship; the message lists those that do.
+    """
+    clap = load_clap("clap-mini")
+    measured, clips = load_measurements()
+    rows = []
+    for test in REAL:
+        by_clap = load_embeddings("clap-mini", corpora=test)
+        rows.append(judge_measurements(measured, clips, test=test))
+        for seed in shipped_seeds() if seeds is None else seeds:
+            by_clep = load_embeddings(f"clep-{seed}", corpora=test)
+            about = {"setting": "loco", "test": test, "seed": seed}
+            rows += judge_methods(clap, clap, by_clap, by_clep, **about)
+    return rows
 
 
 def main(args: argparse.Namespace) -> None:
     """Run a tier and write its rows; see ``--help``."""
     clap = load_clap(args.model)
+    seeds = args.seeds or (shipped_seeds() if args.tier == "embeddings" else [0])
     if args.tier == "audio":
-        rows = leave_corpora_out(clap, seeds=args.seeds, work=args.work)
+        rows = leave_corpora_out(clap, seeds=seeds, work=args.work)
+    elif args.tier == "embeddings":
+        if args.model != "clap-mini":
+            raise ValueError(
+                f"the embeddings that ship are of 'clap-mini', not of {args.model!r}; "
+                "use --tier audio for another model"
+            )
+        rows = replay_embeddings(seeds=seeds)
     else:
         corpus = load_corpus("emosynth")
-        rows = leave_domains_out(clap, corpus, seeds=args.seeds)
+        rows = leave_domains_out(clap, corpus, seeds=seeds)
     result = {
         "tier": args.tier,
         "model": clap.name,
-        "seeds": list(args.seeds),
+        "seeds": list(seeds),
         "rows": rows,
     }
     text = json.dumps(result, indent=1) + "\n"
@@ -307,7 +281,7 @@ def main(args: argparse.Namespace) -> None:
         print(text)
         return
     for score in ("uar", "war"):
-        print(f"\n{score.upper()}, mean over {len(args.seeds)} seed(s)")
+        print(f"\n{score.upper()}, mean over {len(seeds)} seed(s)")
         print(summarise(rows, score=score).round(3).to_string())
     if args.json:
         write_atomically(Path(args.json), text)

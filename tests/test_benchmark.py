@@ -6,24 +6,26 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from clepdg_lib import benchmark, material
+from clepdg_lib import benchmark, judging, material
 from clepdg_lib.benchmark import (
     REAL,
-    judge_methods,
     leave_corpora_out,
     leave_domains_out,
     measured_baseline,
+    replay_embeddings,
     standardise,
-    summarise,
     train_on,
 )
 from clepdg_lib.contrast import Recipe
 from clepdg_lib.corpora import EMOTIONS, CorpusError
 from clepdg_lib.embedding import embed_corpus
+from clepdg_lib.judging import judge_methods
 from clepdg_lib.pictures import draw_corpus
+from clepdg_lib.real_speech import write_embeddings
 
 pytestmark = pytest.mark.usefixtures("private_cache")
 RECIPE = Recipe(
@@ -44,8 +46,8 @@ KEYS = {"method", "setting", "test", "seed", "uar", "war", "n"}
 @pytest.fixture
 def quick(monkeypatch):
     """Few contexts, few steps: the protocol is tested here, not the scores."""
-    few = functools.partial(benchmark.tune_contexts, n_contexts=2, n_tokens=1, steps=2)
-    monkeypatch.setattr(benchmark, "tune_contexts", few)
+    few = functools.partial(judging.tune_contexts, n_contexts=2, n_tokens=1, steps=2)
+    monkeypatch.setattr(judging, "tune_contexts", few)
 
 
 @pytest.fixture
@@ -119,14 +121,14 @@ def test_another_test_corpus_changes_no_weight(
 ):
     tuned, fitted = [], []
     for name, seen in (("tune_contexts", tuned), ("fit_text_classifier", fitted)):
-        real = getattr(benchmark, name)
+        real = getattr(judging, name)
 
         def spy(clap, *given, real=real, seen=seen, **options):
             result = real(clap, *given, **options)
             seen.append(getattr(result, "vectors", getattr(result, "weight", None)))
             return result
 
-        monkeypatch.setattr(benchmark, name, spy)
+        monkeypatch.setattr(judging, name, spy)
     how = {"tests": ["tess"], "recipe": RECIPE, "progress": False}
     leave_corpora_out(tiny_clap, **how)
     # other sounds, other labels, more of them
@@ -211,19 +213,6 @@ def test_someone_who_is_judged_is_trained_on_in_no_other_domain(
 
 
 # ------------------------------------------------------------------------ pieces
-def test_the_same_seed_gives_the_same_rows(tiny_clap, feeling_corpus, quick):
-    heard = embed_corpus(tiny_clap, feeling_corpus(n_each=2))
-    about = {"setting": "loco", "test": "tess"}
-    first, again, other = (
-        judge_methods(tiny_clap, tiny_clap, heard, heard, seed=s, **about)
-        for s in (0, 0, 1)
-    )
-    assert first == again
-    assert [row["seed"] for row in other] == [1] * 6
-    scores = {row["method"]: row["uar"] for row in first}
-    assert scores["clap-zero-shot"] == scores["clep-zero-shot"]  # the same model
-
-
 def test_only_shared_emotions_are_trained_on_and_measurements_are_targets(
     tiny_clap, feeling_corpus, monkeypatch
 ):
@@ -285,25 +274,45 @@ def test_the_classical_baseline_learns_from_the_other_corpora_alone(
     assert (miss["n"], miss["uar"]) == (3, 0.0)
 
 
-def test_a_summary_has_methods_in_order_and_means_over_seeds():
-    rows = [
-        {"method": m, "test": t, "seed": s, "uar": u, "war": 0.5}
-        for m, t, s, u in (
-            ("clep-dg", "tess", 0, 0.4),
-            ("clep-dg", "tess", 1, 0.6),
-            ("clep-dg", "nemo", 0, 0.3),
-            ("other", "tess", 0, 0.2),
-            ("chance", "tess", 0, 0.25),
-        )
-    ]
-    table = summarise(rows)
-    assert list(table.index) == ["chance", "other", "clep-dg"]
-    assert table.loc["clep-dg", "tess"] == pytest.approx(0.5)
-    assert table.loc["clep-dg", "mean"] == pytest.approx(0.4)
-    assert summarise(rows, score="war").loc["chance", "tess"] == 0.5
+# ------------------------------------------------------------- from what ships
+@pytest.fixture
+def shipped(tiny_clap, corpora, monkeypatch, tmp_path):
+    """The four corpora embedded by the tiny CLAP, and by it shuffled as `clep-0`."""
+    monkeypatch.setenv("CLEPDG_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(benchmark, "load_clap", lambda name: tiny_clap)
+    heard = [embed_corpus(tiny_clap, corpora[name]) for name in REAL]
+    clips = pd.concat([h.clips for h in heard], ignore_index=True)
+    rows = torch.cat([h.embeddings for h in heard])
+    place = clips["emotion"].map({e: i for i, e in enumerate(EMOTIONS)})
+    arrays = {
+        "clap-mini": rows,
+        "clep-0": rows.flip(dims=(1,)),
+        "egemaps": np.eye(4)[place.to_numpy()],
+    }
+    write_embeddings(tmp_path / "data" / "real_speech", clips, arrays)
+    return clips
 
 
-@pytest.mark.parametrize("tier", ["audio", "emosynth"])
+def test_what_ships_gives_the_rows_that_audio_gives(tiny_clap, corpora, shipped):
+    rows = replay_embeddings()
+    assert [row["method"] for row in rows] == ["egemaps-lr", *METHODS] * 4
+    assert {row["seed"] for row in rows} == {0} and all(set(r) == KEYS for r in rows)
+    assert {row["uar"] for row in rows if row["method"] == "egemaps-lr"} == {1.0}
+    for name in REAL:
+        heard = embed_corpus(tiny_clap, corpora[name])
+        about = {"setting": "loco", "test": name, "seed": 0}
+        other = replace(heard, embeddings=heard.embeddings.flip(dims=(1,)))
+        expected = judge_methods(tiny_clap, tiny_clap, heard, other, **about)
+        assert [r for r in rows if r["test"] == name][1:] == expected
+
+
+def test_another_start_than_the_shipped_one_is_refused(shipped):
+    args = {"tier": "embeddings", "model": "other", "seeds": None, "work": None}
+    with pytest.raises(ValueError, match="of 'clap-mini', not of 'other'"):
+        benchmark.main(argparse.Namespace(**args, json="-"))
+
+
+@pytest.mark.parametrize("tier", ["audio", "embeddings", "emosynth"])
 def test_the_command_writes_what_it_promises(monkeypatch, tmp_path, capsys, tier):
     row = {**dict.fromkeys(KEYS, 0), "method": "chance", "test": "tess"}
     row |= {"uar": 0.25, "war": 0.25}
@@ -320,6 +329,7 @@ def test_the_command_writes_what_it_promises(monkeypatch, tmp_path, capsys, tier
     monkeypatch.setattr(benchmark, "load_corpus", lambda name: name)
     monkeypatch.setattr(benchmark, "leave_corpora_out", run)
     monkeypatch.setattr(benchmark, "leave_domains_out", run)
+    monkeypatch.setattr(benchmark, "replay_embeddings", run)
     file = tmp_path / "new" / "rows.json"
     args = {"tier": tier, "model": "clap-mini", "seeds": [3], "work": tmp_path}
     benchmark.main(argparse.Namespace(**args, json=str(file)))
