@@ -24,15 +24,30 @@ import pandas as pd
 from clepdg_lib.clap import Clap, embed_corpus, load_clap
 from clepdg_lib.clep import finetune_clep
 from clepdg_lib.contrast import Recipe
-from clepdg_lib.corpora import EMOTIONS, Corpus, CorpusError, load_corpus
+from clepdg_lib.corpora import (
+    EMOTIONS,
+    Corpus,
+    CorpusError,
+    join_corpora,
+    load_corpus,
+)
 from clepdg_lib.files import write_atomically, write_checksums
-from clepdg_lib.judging import judge_measurements, judge_methods, summarise
+from clepdg_lib.judging import (
+    Training,
+    Verdict,
+    compare,
+    judge_measurements,
+    judge_methods,
+    rows_of,
+    summarise,
+)
 from clepdg_lib.material import Material, join_material, load_bursts, prepare
 from clepdg_lib.pictures import draw_corpus
 from clepdg_lib.properties import measure_corpus, measuring_is_possible
 from clepdg_lib.real_speech import (
     load_embeddings,
     load_measurements,
+    load_training,
     shipped_seeds,
 )
 
@@ -107,7 +122,7 @@ def leave_corpora_out(
     recipe: Recipe = LOCO_RECIPE,
     work: Path | None = None,
     progress: bool = True,
-) -> list[dict]:
+) -> list[Verdict]:
     """Leave each real corpus out in turn; EmoGator's bursts may always be trained on.
 
     Args:
@@ -128,12 +143,12 @@ def leave_corpora_out(
     except CorpusError:
         print("EmoGator is not here; training without its bursts", file=sys.stderr)
     materials: dict[str, Material] = {}  # drawn when first trained on
-    rows = []
+    verdicts = []
     for test in tests:
         shared = loaded[test].select(emotions=EMOTIONS)
         by_clap = embed_corpus(clap, shared, progress=progress)
         if measuring_is_possible():
-            rows += measured_baseline(loaded, test=test, progress=progress)
+            verdicts += measured_baseline(loaded, test=test, progress=progress)
         for seed in seeds:
             kept = work and run_folder(work, clap, recipe, test, seed)
             if kept is not None and (kept / "SHA256SUMS").is_file():
@@ -153,11 +168,24 @@ def leave_corpora_out(
                 if kept is not None:
                     write_checksums(clep.save(kept))  # the checksums come last
             by_clep = embed_corpus(clep, shared, progress=progress)
+            known = training_of(
+                clep, [loaded[n] for n in REAL if n != test], progress=progress
+            )
             about = {"setting": "loco", "test": test, "seed": seed}
-            rows += judge_methods(clap, clep, by_clap, by_clep, **about)
+            about["training"] = known
+            verdicts += judge_methods(clap, clep, by_clap, by_clep, **about)
             if progress:
-                print(summarise(rows).to_string(), file=sys.stderr, flush=True)
-    return rows
+                table = summarise([v.row(n_resamples=1) for v in verdicts])
+                print(table.to_string(), file=sys.stderr, flush=True)
+    return verdicts
+
+
+def training_of(
+    clep: Clap, corpora: Sequence[Corpus], *, progress: bool = True
+) -> Training:
+    """Embed the training corpora by the CLEP that learned from them."""
+    shared = join_corpora(*(c.select(emotions=EMOTIONS) for c in corpora))
+    return Training.of(embed_corpus(clep, shared, progress=progress))
 
 
 def run_folder(work: Path, clap: Clap, recipe: Recipe, test: str, seed: int) -> Path:
@@ -173,7 +201,7 @@ def leave_domains_out(
     seeds: Iterable[int] = (0,),
     recipe: Recipe = LODO_RECIPE,
     progress: bool = True,
-) -> list[dict]:
+) -> list[Verdict]:
     """Leave each domain of a corpus out in turn: train on the others' train split.
 
     Judged are the left-out domain's clips but for its validation speakers, who may have
@@ -184,7 +212,7 @@ def leave_domains_out(
     pictures = draw_corpus(train, clap.log_mel)
     heard = embed_corpus(clap, rest)
     emotions = corpus.emotions
-    rows = []
+    verdicts = []
     for domain in domains:
         judged = rest.select(domains=domain)
         elsewhere = train.clips["domain"] != domain
@@ -200,22 +228,23 @@ def leave_domains_out(
                 seed=seed,
                 progress=progress,
             )
-            rows += judge_methods(
+            verdicts += judge_methods(
                 clap,
                 clep,
                 heard.select(domain=domain),
                 embed_corpus(clep, judged),
+                training=Training.of(embed_corpus(clep, material.corpus)),
                 setting="lodo",
                 test=domain,
                 seed=seed,
                 emotions=emotions,
             )
-    return rows
+    return verdicts
 
 
 def measured_baseline(
     corpora: dict[str, Corpus], *, test: str, progress: bool = True
-) -> list[dict]:
+) -> list[Verdict]:
     """eGeMAPS and logistic regression, trained on the other speech corpora."""
     parts = []
     for name in REAL:
@@ -225,10 +254,10 @@ def measured_baseline(
         keep = clips["emotion"].isin(EMOTIONS).to_numpy() & ~np.isnan(measured[:, 0])
         parts.append((measured[keep], clips[keep]))
     measured = np.concatenate([values for values, _ in parts])
-    return [judge_measurements(measured, pd.concat([c for _, c in parts]), test=test)]
+    return judge_measurements(measured, pd.concat([c for _, c in parts]), test=test)
 
 
-def replay_embeddings(*, seeds: Iterable[int] | None = None) -> list[dict]:
+def replay_embeddings(*, seeds: Iterable[int] | None = None) -> list[Verdict]:
     """Leave each real corpus out, from the embeddings that ship: no audio, no training.
 
     Text is all that is trained here, on the towers' common text side: a fine-tuning
@@ -243,15 +272,17 @@ def replay_embeddings(*, seeds: Iterable[int] | None = None) -> list[dict]:
     """
     clap = load_clap("clap-mini")
     measured, clips = load_measurements()
-    rows = []
+    verdicts = []
     for test in REAL:
         by_clap = load_embeddings("clap-mini", corpora=test)
-        rows.append(judge_measurements(measured, clips, test=test))
+        verdicts += judge_measurements(measured, clips, test=test)
         for seed in shipped_seeds() if seeds is None else seeds:
             by_clep = load_embeddings(f"clep-{seed}", corpora=test)
+            known = Training(*load_training(seed, test))
             about = {"setting": "loco", "test": test, "seed": seed}
-            rows += judge_methods(clap, clap, by_clap, by_clep, **about)
-    return rows
+            about["training"] = known
+            verdicts += judge_methods(clap, clap, by_clap, by_clep, **about)
+    return verdicts
 
 
 def main(args: argparse.Namespace) -> None:
@@ -259,22 +290,24 @@ def main(args: argparse.Namespace) -> None:
     clap = load_clap(args.model)
     seeds = args.seeds or (shipped_seeds() if args.tier == "embeddings" else [0])
     if args.tier == "audio":
-        rows = leave_corpora_out(clap, seeds=seeds, work=args.work)
+        verdicts = leave_corpora_out(clap, seeds=seeds, work=args.work)
     elif args.tier == "embeddings":
         if args.model != "clap-mini":
             raise ValueError(
                 f"the embeddings that ship are of 'clap-mini', not of {args.model!r}; "
                 "use --tier audio for another model"
             )
-        rows = replay_embeddings(seeds=seeds)
+        verdicts = replay_embeddings(seeds=seeds)
     else:
         corpus = load_corpus("emosynth")
-        rows = leave_domains_out(clap, corpus, seeds=seeds)
+        verdicts = leave_domains_out(clap, corpus, seeds=seeds)
+    rows = rows_of(verdicts)
     result = {
         "tier": args.tier,
         "model": clap.name,
         "seeds": list(seeds),
         "rows": rows,
+        "comparisons": compare(verdicts),
     }
     text = json.dumps(result, indent=1) + "\n"
     if args.json == "-":

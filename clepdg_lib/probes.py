@@ -7,6 +7,7 @@ Shapes: n and m clips, dim the embedding width.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,36 +20,52 @@ if TYPE_CHECKING:
     Vectors = Tensor | np.ndarray
 
 
-def linear_probe(
-    train_x: Vectors,
-    train_y: Labels,
-    test_x: Vectors,
+@dataclass(frozen=True, eq=False)
+class LinearProbe:
+    """A fitted logistic regression, as a matrix: small enough to ship.
+
+    Attributes:
+        labels: C classes.
+        weight: (C, dim).
+        bias: (C,).
+    """
+
+    labels: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray
+
+    def predict(self, x: Vectors) -> np.ndarray:
+        """Return the most likely class of each row, ``(n,)``."""
+        found = as_array(x, name="x") @ self.weight.T + self.bias
+        return self.labels[found.argmax(axis=1)]
+
+
+def fit_probe(
+    x: Vectors,
+    labels: Labels,
     *,
     corpora: Labels | None = None,
     strength: float = 0.01,
-) -> np.ndarray:
-    """Train a logistic regression on embeddings and predict the test clips.
+) -> LinearProbe:
+    """Train a logistic regression on embeddings.
 
     The probe asks what is in the embeddings (Alain and Bengio 2016). Each dimension
     is standardised by the training clips; each class weighs the same.
 
     Args:
-        train_x: ``(n, dim)``.
-        train_y: ``(n,)`` labels.
-        test_x: ``(m, dim)``.
+        x: ``(n, dim)``.
+        labels: ``(n,)``.
         corpora: ``(n,)`` names; each corpus-and-class cell then weighs the same, so
             that a large corpus does not decide alone.
         strength: Inverse of the L2 penalty (scikit-learn's ``C``).
 
-    Returns:
-        ``(m,)`` predicted labels.
+    Raises:
+        ValueError: Another number of labels than rows, or a single class.
     """
     from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
-    labels = np.asarray(train_y)
-    x, test = as_array(train_x, name="train_x"), as_array(test_x, name="test_x")
+    labels = np.asarray(labels)
+    x = as_array(x, name="train_x").astype(np.float64)
     if len(x) != len(labels) or len(set(labels)) < 2:
         raise ValueError(
             f"train_x has {len(x)} rows and train_y {len(labels)} labels of "
@@ -59,11 +76,28 @@ def linear_probe(
         cells["corpus"] = np.asarray(corpora)
     sizes = cells.groupby(list(cells.columns))["label"].transform("size").to_numpy()
     weights = 1 / sizes
-    probe = make_pipeline(
-        StandardScaler(), LogisticRegression(C=strength, max_iter=2000)
-    )
-    probe.fit(x, labels, logisticregression__sample_weight=weights / weights.mean())
-    return probe.predict(test)
+    mean, deviation = x.mean(axis=0), x.std(axis=0)
+    deviation = np.where(deviation > 0, deviation, 1.0)  # constant: says nothing
+    fitted = LogisticRegression(C=strength, max_iter=2000)
+    fitted.fit((x - mean) / deviation, labels, sample_weight=weights / weights.mean())
+    weight = fitted.coef_ / deviation
+    bias = fitted.intercept_ - weight @ mean
+    if len(weight) == 1:  # two classes: one row says how much rather the second
+        weight, bias = np.vstack([-weight, weight]), np.concatenate([-bias, bias])
+    return LinearProbe(fitted.classes_, weight, bias)
+
+
+def linear_probe(
+    train_x: Vectors,
+    train_y: Labels,
+    test_x: Vectors,
+    *,
+    corpora: Labels | None = None,
+    strength: float = 0.01,
+) -> np.ndarray:
+    """Train a probe (`fit_probe`) on some clips and predict others: ``(m,)`` labels."""
+    probe = fit_probe(train_x, train_y, corpora=corpora, strength=strength)
+    return probe.predict(as_array(test_x, name="test_x"))
 
 
 def proxy_a_distance(

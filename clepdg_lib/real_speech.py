@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +29,10 @@ from clepdg_lib.files import (
     write_atomically,
     write_checksums,
 )
+from clepdg_lib.probes import LinearProbe
 
 COLUMNS = ("corpus", "clip", "emotion", "speaker", "sex", "language")
+TRAINING = ("mean", "labels", "weight", "bias")
 MEASURED = "egemaps"  # not unit vectors: what openSMILE measured in the same clips
 
 
@@ -103,6 +105,27 @@ def load_measurements(
     return _array(folder, MEASURED).astype(np.float32), _clips(folder)
 
 
+def load_training(
+    seed: int, test: str, *, folder: str | Path | None = None
+) -> tuple[torch.Tensor, LinearProbe]:
+    """Load what a CLEP's training corpora told, for the one that was left out.
+
+    Args:
+        seed: Of the CLEP.
+        test: The corpus that it never heard.
+        folder: Where it lies; default ``data/real_speech``.
+
+    Returns:
+        (dim,) mean embedding of the other three corpora, and the logistic regression
+        fitted on them.
+    """
+    folder = _folder(folder)
+    with np.load(folder / f"training-{seed}.npz", allow_pickle=False) as arrays:
+        found = {name: arrays[f"{test}.{name}"] for name in TRAINING}
+    probe = LinearProbe(found["labels"], found["weight"], found["bias"])
+    return torch.from_numpy(found["mean"]), probe
+
+
 def shipped_models(folder: str | Path | None = None) -> list[str]:
     """Names that `load_embeddings` takes: clap-mini, then the CLEPs by seed."""
     names = [file.stem for file in _folder(folder).glob("cl*.npz")]
@@ -119,6 +142,9 @@ def write_embeddings(
     folder: str | Path,
     clips: pd.DataFrame,
     arrays: dict[str, torch.Tensor | np.ndarray],
+    *,
+    training: Mapping[int, Mapping[str, tuple[torch.Tensor, LinearProbe]]]
+    | None = None,
 ) -> Path:
     """Write a table of clips and one array a model, in half precision, and checksums.
 
@@ -126,6 +152,7 @@ def write_embeddings(
         folder: Is created.
         clips: ``n`` rows with at least `COLUMNS`; paths are not written.
         arrays: Name of a model (or `MEASURED`, kept in single precision) -> (n, dim).
+        training: Seed -> left-out corpus -> what `load_training` gives back.
 
     Raises:
         ValueError: A column is missing, or an array has another number of rows.
@@ -145,6 +172,16 @@ def write_embeddings(
         stream = io.BytesIO()
         np.savez_compressed(stream, rows=np.asarray(rows).astype(exact))
         write_atomically(folder / f"{name}.npz", stream.getvalue())
+    for seed, facts in (training or {}).items():
+        stream = io.BytesIO()
+        parts = {}
+        for test, (mean, probe) in facts.items():
+            single = {"mean": mean, "weight": probe.weight, "bias": probe.bias}
+            for name, values in single.items():
+                parts[f"{test}.{name}"] = np.asarray(values, dtype=np.float32)
+            parts[f"{test}.labels"] = np.asarray(probe.labels, dtype=str)
+        np.savez_compressed(stream, **parts)
+        write_atomically(folder / f"training-{seed}.npz", stream.getvalue())
     return write_checksums(folder)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from clepdg_lib.benchmark import LOCO_RECIPE, REAL, run_folder
+from clepdg_lib.benchmark import LOCO_RECIPE, REAL, run_folder, training_of
 from clepdg_lib.clap import Clap, embed_corpus, load_clap
 from clepdg_lib.corpora import EMOTIONS, Corpus, CorpusError, load_corpus
 from clepdg_lib.files import data_root
@@ -52,8 +52,13 @@ def main() -> None:
             rows = embed_corpus(clep, shared, progress=True).embeddings
             parts.setdefault(f"clep-{seed}", []).append(rows)
         parts.setdefault(MEASURED, []).append(measured(corpus, heard.clips))
+    training = {
+        seed: {name: known_of(cleps[name, seed], name, whole) for name in REAL}
+        for seed in args.seeds
+    }
     arrays = {name: torch.cat(rows).numpy() for name, rows in parts.items()}
-    listing = write_embeddings(args.out, pd.concat(tables, ignore_index=True), arrays)
+    table = pd.concat(tables, ignore_index=True)
+    listing = write_embeddings(args.out, table, arrays, training=training)
     print(listing.read_text())
 
 
@@ -64,6 +69,11 @@ def load_trained(folder: Path) -> Clap:
             "`python -m clepdg_lib benchmark --tier audio --work ...` with these seeds"
         )
     return load_clap(folder)
+
+
+def known_of(clep: Clap, test: str, whole: dict[str, Corpus]):
+    known = training_of(clep, [whole[n] for n in REAL if n != test])
+    return known.mean, known.probe
 
 
 def measured(corpus: Corpus, clips: pd.DataFrame) -> torch.Tensor:

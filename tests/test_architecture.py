@@ -20,6 +20,7 @@ STAGES = (
     {"clep", "acpt"},
     {"transfer"},
     {"evaluation"},
+    {"methods"},
     {"judging"},
     {"benchmark"},
     {"plots"},

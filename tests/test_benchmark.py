@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from clepdg_lib import benchmark, judging, material
+from clepdg_lib import benchmark, material, methods
 from clepdg_lib.benchmark import (
     REAL,
     leave_corpora_out,
@@ -21,9 +21,9 @@ from clepdg_lib.benchmark import (
     train_on,
 )
 from clepdg_lib.contrast import Recipe
-from clepdg_lib.corpora import EMOTIONS, CorpusError
+from clepdg_lib.corpora import EMOTIONS, CorpusError, join_corpora
 from clepdg_lib.embedding import embed_corpus
-from clepdg_lib.judging import judge_methods
+from clepdg_lib.judging import Training, Verdict, judge_methods, rows_of
 from clepdg_lib.pictures import draw_corpus
 from clepdg_lib.real_speech import write_embeddings
 
@@ -36,18 +36,21 @@ RECIPE = Recipe(
     probe_steps=0,
     precision="float32",
 )
-METHODS = [
-    *("chance", "clap-zero-shot", "clep-zero-shot"),
-    *("text-classifier", "random-contexts", "clep-dg"),
-]
-KEYS = {"method", "setting", "test", "seed", "uar", "war", "n"}
+METHODS = [name for name in methods.METHODS if name not in ("chance", "egemaps-lr")]
+KEYS = {"method", "setting", "test", "seed", "uar", "war", "n", "ci_low", "ci_high"}
+KEYS |= {"recall", "collapsed", "selection", "gap_correction", "transductive"}
+
+
+def plain(verdicts):
+    """The headline's verdicts: no gap closed, nothing transductive."""
+    return [v for v in verdicts if v.gap_correction == "none" and not v.transductive]
 
 
 @pytest.fixture
 def quick(monkeypatch):
     """Few contexts, few steps: the protocol is tested here, not the scores."""
-    few = functools.partial(judging.tune_contexts, n_contexts=2, n_tokens=1, steps=2)
-    monkeypatch.setattr(judging, "tune_contexts", few)
+    few = functools.partial(methods.tune_contexts, n_contexts=2, n_tokens=1, steps=2)
+    monkeypatch.setattr(methods, "tune_contexts", few)
 
 
 @pytest.fixture
@@ -83,14 +86,16 @@ def trained(monkeypatch):
 
 # ---------------------------------------------------------------- one corpus out
 def test_every_method_gives_a_row_for_every_corpus_and_seed(tiny_clap, corpora):
-    rows = leave_corpora_out(
+    verdicts = leave_corpora_out(
         tiny_clap, tests=["tess", "nemo"], seeds=[0, 1], recipe=RECIPE, progress=False
     )
-    assert all(set(row) == KEYS for row in rows)
-    assert [row["method"] for row in rows] == METHODS * 4
-    assert [(row["test"], row["seed"]) for row in rows[::6]] == [
+    headline = plain(verdicts)
+    assert [v.method for v in headline] == METHODS * 4
+    assert [(v.test, v.seed) for v in headline[:: len(METHODS)]] == [
         *(("tess", 0), ("tess", 1), ("nemo", 0), ("nemo", 1))
     ]
+    rows = rows_of(verdicts)
+    assert all(set(row) == KEYS for row in rows)
     assert {row["setting"] for row in rows} == {"loco"}
     assert {row["n"] for row in rows} == {4}
     for row in rows:
@@ -120,15 +125,15 @@ def test_another_test_corpus_changes_no_weight(
     tiny_clap, corpora, trained, feeling_corpus, monkeypatch
 ):
     tuned, fitted = [], []
-    for name, seen in (("tune_contexts", tuned), ("fit_text_classifier", fitted)):
-        real = getattr(judging, name)
+    for name, seen in (("tune_contexts", tuned), ("fit_on_points", fitted)):
+        real = getattr(methods, name)
 
-        def spy(clap, *given, real=real, seen=seen, **options):
-            result = real(clap, *given, **options)
+        def spy(*given, real=real, seen=seen, **options):
+            result = real(*given, **options)
             seen.append(getattr(result, "vectors", getattr(result, "weight", None)))
             return result
 
-        monkeypatch.setattr(judging, name, spy)
+        monkeypatch.setattr(methods, name, spy)
     how = {"tests": ["tess"], "recipe": RECIPE, "progress": False}
     leave_corpora_out(tiny_clap, **how)
     # other sounds, other labels, more of them
@@ -138,8 +143,8 @@ def test_another_test_corpus_changes_no_weight(
     for name in first:
         assert torch.equal(first[name], second[name]), name
     assert len(tuned) == 2 and torch.equal(tuned[0], tuned[1])
-    assert len(fitted) == 6
-    for before, after in zip(fitted[:3], fitted[3:], strict=True):
+    assert len(fitted) == 12
+    for before, after in zip(fitted[:6], fitted[6:], strict=True):
         assert torch.equal(before, after)
 
 
@@ -157,7 +162,9 @@ def test_a_finished_run_is_kept_and_found_again(tiny_clap, corpora, trained, tmp
     first = leave_corpora_out(tiny_clap, recipe=RECIPE, **how)
     again = leave_corpora_out(tiny_clap, recipe=RECIPE, **how)
     assert len(trained) == 1
-    assert [row["uar"] for row in first] == [row["uar"] for row in again]
+    for before, after in zip(first, again, strict=True):
+        assert before.method == after.method
+        np.testing.assert_array_equal(before.guess, after.guess)
     other = replace(RECIPE, learning_rate=2e-3)
     leave_corpora_out(tiny_clap, recipe=other, **how)
     leave_corpora_out(tiny_clap, recipe=RECIPE, seeds=[1], **how)
@@ -179,11 +186,13 @@ def test_a_left_out_domain_and_the_test_speakers_stay_out(
     tiny_clap, feeling_corpus, trained, quick
 ):
     corpus = feeling_corpus("rooms", n_each=2, domains=("hall", "studio", "street"))
-    rows = leave_domains_out(tiny_clap, corpus, recipe=RECIPE, progress=False)
-    assert [row["method"] for row in rows] == METHODS * 3
-    assert [row["test"] for row in rows[::6]] == ["hall", "street", "studio"]
-    assert {row["setting"] for row in rows} == {"lodo"} and {
-        row["n"] for row in rows
+    verdicts = leave_domains_out(tiny_clap, corpus, recipe=RECIPE, progress=False)
+    headline = plain(verdicts)
+    assert [v.method for v in headline] == METHODS * 3
+    places = [v.test for v in headline[:: len(METHODS)]]
+    assert places == ["hall", "street", "studio"]
+    assert {v.setting for v in verdicts} == {"lodo"} and {
+        len(v.truth) for v in verdicts
     } == {8}  # train and test split of the place; nobody of it was trained on
     for call, domain in zip(trained, ("hall", "street", "studio"), strict=True):
         clips = call["corpus"].clips
@@ -267,11 +276,12 @@ def test_the_classical_baseline_learns_from_the_other_corpora_alone(
         return found.astype(np.float32)
 
     monkeypatch.setattr(benchmark, "measure_corpus", measure)
-    (hit,) = measured_baseline(dict(corpora), test="nemo", progress=False)
-    assert set(hit) == KEYS and hit["method"] == "egemaps-lr"
-    assert (hit["test"], hit["n"], hit["uar"]) == ("nemo", 4, 1.0)
-    (miss,) = measured_baseline(dict(corpora), test="tess", progress=False)
-    assert (miss["n"], miss["uar"]) == (3, 0.0)
+    hit, centred = measured_baseline(dict(corpora), test="nemo", progress=False)
+    assert (hit.method, hit.test, len(hit.truth)) == ("egemaps-lr", "nemo", 4)
+    assert (hit.guess == hit.truth).all()
+    assert (hit.transductive, centred.transductive) == (False, True)
+    miss, _ = measured_baseline(dict(corpora), test="tess", progress=False)
+    assert len(miss.truth) == 3 and not (miss.guess == miss.truth).any()
 
 
 # ------------------------------------------------------------- from what ships
@@ -289,21 +299,28 @@ def shipped(tiny_clap, corpora, monkeypatch, tmp_path):
         "clep-0": rows.flip(dims=(1,)),
         "egemaps": np.eye(4)[place.to_numpy()],
     }
-    write_embeddings(tmp_path / "data" / "real_speech", clips, arrays)
-    return clips
+    known = Training.of(embed_corpus(tiny_clap, join_corpora(*corpora.values())))
+    training = {0: {name: (known.mean, known.probe) for name in REAL}}
+    folder = tmp_path / "data" / "real_speech"
+    write_embeddings(folder, clips, arrays, training=training)
+    return known
 
 
-def test_what_ships_gives_the_rows_that_audio_gives(tiny_clap, corpora, shipped):
-    rows = replay_embeddings()
-    assert [row["method"] for row in rows] == ["egemaps-lr", *METHODS] * 4
-    assert {row["seed"] for row in rows} == {0} and all(set(r) == KEYS for r in rows)
-    assert {row["uar"] for row in rows if row["method"] == "egemaps-lr"} == {1.0}
+def test_what_ships_gives_the_verdicts_that_audio_gives(tiny_clap, corpora, shipped):
+    verdicts = replay_embeddings()
+    assert [v.method for v in plain(verdicts)] == ["egemaps-lr", *METHODS] * 4
+    assert {v.seed for v in verdicts} == {0}
+    rows = rows_of(v for v in verdicts if v.method == "egemaps-lr")
+    assert {r["uar"] for r in rows if not r["transductive"]} == {0.25, 1.0}  # chance
     for name in REAL:
         heard = embed_corpus(tiny_clap, corpora[name])
-        about = {"setting": "loco", "test": name, "seed": 0}
+        about = {"setting": "loco", "test": name, "seed": 0, "training": shipped}
         other = replace(heard, embeddings=heard.embeddings.flip(dims=(1,)))
         expected = judge_methods(tiny_clap, tiny_clap, heard, other, **about)
-        assert [r for r in rows if r["test"] == name][1:] == expected
+        found = [v for v in verdicts if v.test == name and v.method != "egemaps-lr"]
+        for mine, theirs in zip(found, expected, strict=True):
+            assert mine.method == theirs.method
+            assert (mine.guess == theirs.guess).mean() >= 0.75  # half precision
 
 
 def test_another_start_than_the_shipped_one_is_refused(shipped):
@@ -314,13 +331,16 @@ def test_another_start_than_the_shipped_one_is_refused(shipped):
 
 @pytest.mark.parametrize("tier", ["audio", "embeddings", "emosynth"])
 def test_the_command_writes_what_it_promises(monkeypatch, tmp_path, capsys, tier):
-    row = {**dict.fromkeys(KEYS, 0), "method": "chance", "test": "tess"}
-    row |= {"uar": 0.25, "war": 0.25}
+    truth = np.array(EMOTIONS * 2)
+    verdicts = [
+        Verdict(method, "loco", "tess", 3, truth, np.roll(truth, step))
+        for method, step in (("random-contexts", 1), ("clep-dg", 0))
+    ]
     seen = []
 
     def run(*given, seeds, **options):
         seen.append((given, list(seeds), options))
-        return [row]
+        return verdicts
 
     class Model:
         name = "clap-mini"
@@ -334,9 +354,13 @@ def test_the_command_writes_what_it_promises(monkeypatch, tmp_path, capsys, tier
     args = {"tier": tier, "model": "clap-mini", "seeds": [3], "work": tmp_path}
     benchmark.main(argparse.Namespace(**args, json=str(file)))
     found = json.loads(file.read_text())
-    assert list(found) == ["tier", "model", "seeds", "rows"]
+    assert list(found) == ["tier", "model", "seeds", "rows", "comparisons"]
     assert (found["tier"], found["model"], found["seeds"]) == (tier, "clap-mini", [3])
-    assert found["rows"] == [row] and seen[0][1] == [3]
+    methods_found = [row["method"] for row in found["rows"]]
+    assert methods_found == ["chance", "random-contexts", "clep-dg"]
+    assert all(set(row) == KEYS for row in found["rows"]) and seen[0][1] == [3]
+    (comparison,) = found["comparisons"]
+    assert comparison["mean_difference"] == comparison["ci_low"] == 1.0
     assert "UAR" in capsys.readouterr().out
     benchmark.main(argparse.Namespace(**args, json="-"))
     assert json.loads(capsys.readouterr().out) == found

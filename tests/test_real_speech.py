@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from clepdg_lib.files import MissingFileError, data_root, verify_checksums
+from clepdg_lib.probes import fit_probe
 from clepdg_lib.real_speech import (
     COLUMNS,
     load_embeddings,
     load_measurements,
+    load_training,
     shipped_models,
     shipped_seeds,
     write_embeddings,
@@ -48,6 +50,15 @@ def test_what_was_written_comes_back(tmp_path, clips, rows):
     assert shipped_models(tmp_path) == ["clap-mini", "clep-1"]
     assert shipped_seeds(tmp_path) == [1]
     assert verify_checksums(tmp_path) == []
+
+
+def test_what_training_told_comes_back(tmp_path, clips, rows):
+    probe = fit_probe(rows, ["sad", "sad", "sad", "angry"])
+    facts = {1: {"x": (rows.mean(dim=0), probe)}}
+    write_embeddings(tmp_path, clips, {"clap-mini": rows}, training=facts)
+    mean, found = load_training(1, "x", folder=tmp_path)
+    torch.testing.assert_close(mean, rows.mean(dim=0))
+    assert found.predict(rows).tolist() == probe.predict(rows).tolist()
 
 
 def test_no_path_of_anyones_machine_is_written(tmp_path, clips, rows):

@@ -1,0 +1,127 @@
+"""Every way of judging voices that is compared: the method, its parts, its controls.
+
+All but `audio-probe` learn from sentences alone. A control shares with the method all
+but the one thing that it is a control for: `random-contexts` the number and place of
+the vectors, `caption-contexts` the sentences, `gaussian-text` how far points are moved.
+
+Lesson: notebooks/05_generalise_across_domains.ipynb
+Shapes: n clips, E emotions, K contexts, dim the embedding width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from clepdg_lib.acpt import BARE, random_contexts, tune_contexts
+from clepdg_lib.captions import CANONICAL, ENVIRONMENT_PHRASES, TEMPLATES
+from clepdg_lib.clap import Clap
+from clepdg_lib.corpora import EMOTIONS
+from clepdg_lib.points import TextPoints, balanced_weights, jitter_points, text_points
+from clepdg_lib.transfer import TextClassifier, fit_on_points, zero_shot
+
+# In the order of the tables: reference points first, the whole method last.
+METHODS = (
+    "chance",
+    "egemaps-lr",
+    "audio-probe",
+    "clap-zero-shot",
+    "clep-zero-shot",
+    "clep-zero-shot-ensemble",
+    "text-classifier",
+    "gaussian-text",
+    "text-drift",
+    "caption-contexts",
+    "random-contexts",
+    "clep-dg",
+)
+CONTROLS = ("text-classifier", "random-contexts", "caption-contexts", "text-drift")
+
+
+def text_judges(
+    clap: Clap, clep: Clap, emotions: Sequence[str] = EMOTIONS, *, seed: int = 0
+) -> dict[str, TextClassifier]:
+    """Fit every text-trained method.
+
+    Args:
+        clap: Before fine-tuning; `clap-zero-shot` is its own.
+        clep: After; all others use its text tower.
+        emotions: E labels.
+        seed: Of contexts, noise and the order of points.
+
+    Returns:
+        Method -> classifier, in the order of `METHODS`.
+    """
+    emotions = tuple(emotions)
+    plain = text_points(clep, emotions)
+    drifts = text_drifts(clep)
+    tuned = tune_contexts(clep, emotions, seed=seed, progress=False)
+    untrained = random_contexts(clep, n_contexts=len(tuned), seed=seed)
+
+    def fit(points: TextPoints) -> TextClassifier:
+        return fit_on_points(
+            points.vectors,
+            points.labels,
+            emotions=emotions,
+            weights=points.weights,
+            seed=seed,
+        )
+
+    far = drifts.norm(dim=1).mean().item()
+    return {
+        "clap-zero-shot": zero_shot(clap, emotions),
+        "clep-zero-shot": zero_shot(clep, emotions),
+        "clep-zero-shot-ensemble": zero_shot(clep, emotions, templates=TEMPLATES),
+        "text-classifier": fit(plain),
+        "gaussian-text": fit(jitter_points(plain, noise_std=far, seed=seed)),
+        "text-drift": fit(_beside(plain, _drifted(clep, emotions, drifts))),
+        "caption-contexts": fit(_beside(plain, _in_words(clep, emotions))),
+        "random-contexts": fit(text_points(clep, emotions, contexts=untrained)),
+        "clep-dg": fit(text_points(clep, emotions, contexts=tuned)),
+    }
+
+
+def text_drifts(
+    clap: Clap, phrases: Sequence[str] = ENVIRONMENT_PHRASES, *, bare: str = BARE
+) -> Tensor:
+    """How naming a place moves a sentence without a feeling in it: (K, dim).
+
+    Training-free: the difference of two embeddings for each phrase.
+    """
+    placed = clap.embed_text([f"{bare} {phrase}" for phrase in phrases])
+    return placed - clap.embed_text([bare])
+
+
+def _drifted(clap: Clap, emotions: tuple[str, ...], drifts: Tensor) -> TextPoints:
+    canonical = clap.embed_text([CANONICAL.format(emotion=e) for e in emotions])
+    moved = F.normalize(canonical + drifts[:, None], dim=-1)  # (K, E, dim)
+    return _labelled(moved)
+
+
+def _in_words(clap: Clap, emotions: tuple[str, ...]) -> TextPoints:
+    sentences = [
+        f"{CANONICAL.format(emotion=emotion)} {phrase}"
+        for phrase in ENVIRONMENT_PHRASES
+        for emotion in emotions
+    ]
+    found = clap.embed_text(sentences)
+    return _labelled(found.view(len(ENVIRONMENT_PHRASES), len(emotions), -1))
+
+
+def _labelled(vectors: Tensor) -> TextPoints:
+    n_places, n_emotions, _ = vectors.shape
+    labels = torch.arange(n_emotions).repeat(n_places)
+    weights = balanced_weights(labels, n_emotions)
+    return TextPoints(vectors.flatten(0, 1), labels, weights)
+
+
+def _beside(plain: TextPoints, placed: TextPoints) -> TextPoints:
+    """Both sources, of equal weight, as contexts stand beside plain sentences."""
+    return TextPoints(
+        torch.cat([plain.vectors, placed.vectors]),
+        torch.cat([plain.labels, placed.labels]),
+        torch.cat([plain.weights, placed.weights]) / 2,
+    )

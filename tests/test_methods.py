@@ -1,0 +1,54 @@
+"""The methods that are compared: each learns from text alone, each for a reason."""
+
+import functools
+
+import pytest
+import torch
+
+from clepdg_lib import methods
+from clepdg_lib.captions import ENVIRONMENT_PHRASES
+from clepdg_lib.corpora import EMOTIONS
+from clepdg_lib.methods import CONTROLS, METHODS, text_drifts, text_judges
+
+
+@pytest.fixture
+def judges(tiny_clap, monkeypatch):
+    few = functools.partial(methods.tune_contexts, n_contexts=2, n_tokens=1, steps=2)
+    monkeypatch.setattr(methods, "tune_contexts", few)
+    return text_judges(tiny_clap, tiny_clap, seed=0)
+
+
+def test_every_text_method_is_there_in_the_order_of_the_tables(judges):
+    audio_trained = {"chance", "egemaps-lr", "audio-probe"}
+    assert list(judges) == [m for m in METHODS if m not in audio_trained]
+    assert set(CONTROLS) < set(judges)
+    for judge in judges.values():
+        assert judge.emotions == EMOTIONS and judge.weight.shape == (4, 16)
+
+
+def test_no_two_methods_are_the_same_by_mistake(judges):
+    fitted = {m: j.weight for m, j in judges.items() if m != "clap-zero-shot"}
+    names = list(fitted)
+    for i, a in enumerate(names):
+        for b in names[i + 1 :]:
+            assert not torch.allclose(fitted[a], fitted[b], atol=1e-5), (a, b)
+
+
+def test_no_method_hears_anything(tiny_clap, monkeypatch, judges):
+    def deaf(*_, **__):
+        raise AssertionError("a text-trained method asked for audio")
+
+    few = functools.partial(methods.tune_contexts, n_contexts=2, n_tokens=1, steps=2)
+    monkeypatch.setattr(methods, "tune_contexts", few)
+    monkeypatch.setattr(type(tiny_clap), "embed_mels", deaf)
+    monkeypatch.setattr(type(tiny_clap), "embed_audio", deaf)
+    again = text_judges(tiny_clap, tiny_clap, seed=0)
+    for method, judge in again.items():
+        assert torch.equal(judge.weight, judges[method].weight), method
+
+
+def test_a_drift_is_what_a_phrase_adds_to_a_sentence_without_feeling(tiny_clap):
+    drifts = text_drifts(tiny_clap, ["in a large hall", "in the rain"], bare="a voice")
+    texts = tiny_clap.embed_text(["a voice", "a voice in the rain"])
+    torch.testing.assert_close(drifts[1], texts[1] - texts[0])
+    assert text_drifts(tiny_clap).shape == (len(ENVIRONMENT_PHRASES), 16)
