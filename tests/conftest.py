@@ -12,6 +12,8 @@ import soundfile
 
 from clepdg_lib.files import PROJECT
 
+collect_ignore = ["soak"]  # campaigns of an hour: `make soak`
+
 EMOTIONS = ("angry", "happy", "neutral", "sad")
 
 

@@ -435,6 +435,7 @@ def test_an_empty_folder_of_ones_own_names_the_suffixes(tmp_path):
         (b"path,emotion\n\xff\xfe\x00,sad\n", "cannot be read"),
         (b"path,feeling\na.wav,sad\n", "lacks the columns"),
         (b'path,emotion\n"a.wav,sad\n', "cannot be read"),
+        (b"path,emotion\na.wav,sad,7\n", "more cells than its header names"),
     ],
 )
 def test_metadata_that_cannot_be_read_is_named(tmp_path, content, told):
