@@ -22,6 +22,7 @@ import torch
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from clepdg_lib.arrays import read_arrays, write_arrays
 from clepdg_lib.captions import CANONICAL
 from clepdg_lib.clap import Clap
 from clepdg_lib.trainer import fast_precision
@@ -48,15 +49,35 @@ class AcousticContexts:
         return len(self.vectors)
 
     def save(self, path: str | Path) -> None:
-        """Write the vectors as an npz without pickles."""
-        np.savez(path, vectors=self.vectors.numpy(), template=np.array(self.template))
+        """Write the vectors as an npz without pickles, whole or not at all.
+
+        Raises:
+            WriteError: Disk full, folder read-only, or the like.
+        """
+        path = Path(path)
+        if path.suffix != ".npz":  # as np.savez names it
+            path = path.with_name(f"{path.name}.npz")
+        vectors = self.vectors.detach().cpu().numpy()
+        write_arrays(path, vectors=vectors, template=np.array(self.template))
 
     @classmethod
     def load(cls, path: str | Path) -> AcousticContexts:
-        """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as arrays:
-            vectors = torch.from_numpy(arrays["vectors"])
-            return cls(vectors, str(arrays["template"]))
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: It is none of those, damaged, or not finite.
+        """
+        arrays = read_arrays(path, names=("vectors", "template"))
+        vectors = torch.from_numpy(arrays["vectors"])
+        if vectors.ndim != 3 or not vectors.is_floating_point():
+            raise ValueError(
+                f"{path} holds vectors of shape {tuple(vectors.shape)} and type "
+                f"{vectors.dtype}; contexts are floats (K, M, D)"
+            )
+        if not torch.isfinite(vectors).all():
+            raise ValueError(f"{path} holds NaN or infinite vectors; tune them again")
+        return cls(vectors.float(), str(arrays["template"]))
 
 
 def random_contexts(

@@ -25,6 +25,7 @@ from clepdg_lib.corpus_findings import (
 )
 from clepdg_lib.corpus_sources import CORPORA, find_corpus, read_own
 from clepdg_lib.corpus_splits import SPLITS, identical_clips, split_speakers
+from clepdg_lib.files import refuse_changed
 
 __all__ = [
     "COLUMNS",
@@ -74,6 +75,7 @@ def load_corpus(
 
     Raises:
         CorpusError: Not found, empty, or metadata that cannot be read.
+        ChangedFileError: A file of the bundled corpus differs from its checksum.
 
     Example:
         >>> load_corpus("emosynth").emotions
@@ -83,6 +85,7 @@ def load_corpus(
     if name in CORPORA:
         source = CORPORA[name]
         folder = find_corpus(name, root=root)
+        refuse_changed(folder)  # only the bundled corpus has checksums
         found, own = source.read(folder), False
         terms = (source.title, source.licence, source.citation, source.language)
     else:

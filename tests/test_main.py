@@ -1,5 +1,6 @@
 """The command line hands each command what it needs, and says errors in one line."""
 
+import json
 import subprocess
 import sys
 import types
@@ -91,7 +92,9 @@ def test_embed_writes_arrays_without_pickles_or_paths(monkeypatch, tmp_path, cap
     out = tmp_path / "new" / "emosynth.npz"
     assert cli.main(["embed", "--out", str(out)]) == 0
     with np.load(out, allow_pickle=False) as saved:
-        assert set(saved) == {"embeddings", "clip", "emotion", "speaker"}
+        columns = {"clip", "emotion", "speaker"}
+        assert set(saved) == {"embeddings", "made_with", *columns}
+        assert "torch" in json.loads(str(saved["made_with"]))
         assert saved["embeddings"].shape == (1, 4)
         assert saved["emotion"].tolist() == ["sad"]
     assert "1 clips, 4 dimensions" in capsys.readouterr().out
