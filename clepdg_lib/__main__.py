@@ -37,7 +37,9 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     add("doctor", _doctor, "is this machine ready? OK and FIX lines")
-    add("corpora", _corpora, "list the corpora: found ones, languages, licences")
+    listed = add("corpora", _corpora, "list the corpora, or report on one of them")
+    listed.add_argument("name", nargs="?", help="name, folder or csv: report on it")
+    listed.add_argument("--strict", action="store_true", help="fail on any bad file")
 
     embed = add("embed", _embed, "embed a corpus into an npz file")
     _add_model_and_corpus(embed)
@@ -93,9 +95,19 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _corpora(args: argparse.Namespace) -> None:
-    from clepdg_lib.corpora import list_corpora
+    from clepdg_lib.corpora import list_corpora, load_corpus
 
-    print(list_corpora().to_string(index=False))
+    if args.name is None:
+        print(list_corpora().to_string(index=False))
+        return
+    corpus = load_corpus(args.name, strict=args.strict)
+    print(corpus)
+    for path, problem, _ in corpus.problems.itertuples(index=False):
+        print(f"left out: {path}: {problem}")
+    if len(corpus.problems):
+        print(corpus.report()[["files", "problem"]].to_string(index=False))
+    counts = corpus.clips.groupby(["split", "emotion"]).size().unstack(fill_value=0)
+    print(counts.to_string())
 
 
 def _embed(args: argparse.Namespace) -> None:

@@ -181,6 +181,12 @@ def _duplicates(rows: pd.DataFrame, *, found: Findings) -> pd.Series:
     drop = rows["clip"].duplicated()
     for path, clip in rows.loc[drop, ["path", "clip"]].itertuples(index=False):
         found.report(path, f"a second file for clip {clip}")
+    # Which of two labels is right, nobody knows: then the first file goes as well.
+    n_labels = rows.groupby("clip")[["emotion", "speaker"]].transform("nunique")
+    torn = ~drop & (n_labels > 1).any(axis=1)
+    for path, clip in rows.loc[torn, ["path", "clip"]].itertuples(index=False):
+        found.report(path, f"clip {clip} has two labels or two speakers")
+    drop |= torn
     for same in identical_clips(rows.loc[~drop, "path"]):
         labels = rows.loc[same, ["emotion", "speaker"]].drop_duplicates()
         first = rows.at[same[0], "clip"]
