@@ -12,6 +12,7 @@ Shapes: E emotions, K contexts, M tokens per context, L words, D text width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ from clepdg_lib.trainer import fast_precision
 
 BARE = "this person is speaking"  # the sentence without a feeling in it
 SCHEDULES = ("joint", "sequential")
+PART = 64  # contexts that are embedded at once
 
 
 @dataclass(frozen=True)
@@ -162,8 +164,13 @@ def tune_contexts(
         raise ValueError(f"emotions are {emotions}; there must be two or more")
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule is {schedule!r}; valid are {SCHEDULES}")
-    if temperature <= 0:
+    if not 0 < temperature < math.inf:
         raise ValueError(f"temperature is {temperature}; it must be above 0")
+    if not 0 < learning_rate < math.inf or steps < 0:
+        raise ValueError(
+            f"learning_rate is {learning_rate} and steps {steps}; they must be above "
+            "0, and 0 or more"
+        )
     start = init or random_contexts(
         clap, n_contexts=n_contexts, n_tokens=n_tokens, template=template, seed=seed
     )
@@ -188,6 +195,12 @@ def tune_contexts(
         for _ in range(steps):
             diversity, agreement = tuner.losses(moving * spread.cpu(), earlier)
             loss = diversity + consistency * agreement
+            if not torch.isfinite(loss):
+                raise ValueError(
+                    f"the tuning ran away in step {len(history) + 1}: its loss is "
+                    f"{float(loss.detach())} at temperature {temperature} and "
+                    f"learning_rate {learning_rate}: raise the one or lower the other"
+                )
             # Not loss.backward(): that would leave gradients in the frozen tower.
             (moving.grad,) = torch.autograd.grad(loss, [moving])
             optimiser.step()
@@ -211,7 +224,9 @@ def embed_contexts(
     """Embed every emotion in every context: (K, E, dim) unit rows, no gradients."""
     sentences = [contexts.template.format(emotion=e) for e in emotions]
     with torch.no_grad():
-        return append_contexts(clap, sentences, contexts.vectors).cpu()
+        # In parts: a thousand contexts at once would want gigabytes.
+        parts = contexts.vectors.split(PART)
+        return torch.cat([append_contexts(clap, sentences, p).cpu() for p in parts])
 
 
 def append_contexts(

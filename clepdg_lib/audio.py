@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import torch
 
-from clepdg_lib.reading import read_audio
+from clepdg_lib.reading import read_audio, read_recording
 from clepdg_lib.waves import (
     LEVEL_DB,
     SAMPLE_RATE,
@@ -37,6 +37,7 @@ __all__ = [
     "check_wave",
     "level",
     "read_audio",
+    "read_recording",
     "resample",
     "rms_db",
     "trim",

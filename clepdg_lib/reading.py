@@ -14,6 +14,7 @@ Shapes: n samples.
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from collections.abc import Iterator
@@ -78,11 +79,7 @@ def read_audio(path: str | Path, *, sample_rate: int = SAMPLE_RATE) -> torch.Ten
         )
     if status.st_size == 0:
         raise AudioError(f"{path} is empty (0 bytes); {AGAIN}.")
-    if not (isinstance(sample_rate, int) and MIN_RATE <= sample_rate <= MAX_RATE):
-        raise AudioError(
-            f"{path} cannot be brought to {sample_rate!r} Hz; sample_rate is a whole "
-            f"number from {MIN_RATE} to {MAX_RATE}."
-        )
+    _check_rate(path, sample_rate)
     try:
         stream = path.open("rb", buffering=0)  # libsndfile shares its place
     except OSError as error:
@@ -91,7 +88,39 @@ def read_audio(path: str | Path, *, sample_rate: int = SAMPLE_RATE) -> torch.Ten
         return _read(path, stream, status.st_size, sample_rate)
 
 
-def _read(path: Path, stream: BinaryIO, size: int, sample_rate: int) -> torch.Tensor:
+def read_recording(
+    content: bytes, *, name: str = "recording", sample_rate: int = SAMPLE_RATE
+) -> torch.Tensor:
+    """Read a sound file that is in memory, such as an upload; nothing is written.
+
+    Args:
+        content: The whole file.
+        name: What errors call it.
+        sample_rate: As in `read_audio`.
+
+    Returns:
+        (n,) float32, as `read_audio` gives it.
+
+    Raises:
+        AudioError: As `read_audio` does.
+    """
+    _check_rate(name, sample_rate)
+    if not content:
+        raise AudioError(f"{name} is empty (0 bytes); record or upload it again.")
+    return _read(name, io.BytesIO(content), len(content), sample_rate)
+
+
+def _check_rate(name: str | Path, sample_rate: int) -> None:
+    if not (isinstance(sample_rate, int) and MIN_RATE <= sample_rate <= MAX_RATE):
+        raise AudioError(
+            f"{name} cannot be brought to {sample_rate!r} Hz; sample_rate is a whole "
+            f"number from {MIN_RATE} to {MAX_RATE}."
+        )
+
+
+def _read(
+    path: str | Path, stream: BinaryIO, size: int, sample_rate: int
+) -> torch.Tensor:
     import soundfile
 
     try:
@@ -105,7 +134,9 @@ def _read(path: Path, stream: BinaryIO, size: int, sample_rate: int) -> torch.Te
             # The open file, not its name: libsndfile would judge by the suffix, and
             # cannot take every name. (Windows cannot share open files between
             # libraries.)
-            source = str(path) if os.name == "nt" else stream.fileno()
+            source = stream
+            if isinstance(path, Path):
+                source = str(path) if os.name == "nt" else stream.fileno()
             with soundfile.SoundFile(source, closefd=False) as file:
                 return _decode(path, file, sample_rate)
     except soundfile.LibsndfileError as error:
@@ -120,7 +151,7 @@ def _read(path: Path, stream: BinaryIO, size: int, sample_rate: int) -> torch.Te
     )
 
 
-def _decode(path: Path, file: SoundFile, sample_rate: int) -> torch.Tensor:
+def _decode(path: str | Path, file: SoundFile, sample_rate: int) -> torch.Tensor:
     """Bring an open file to one channel and one rate, a block at a time."""
     import soxr
 
@@ -196,7 +227,7 @@ def _mono_blocks(file: SoundFile) -> Iterator[np.ndarray]:
             yield block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
 
 
-def _too_long(path: Path, sample_rate: int) -> AudioError:
+def _too_long(path: str | Path, sample_rate: int) -> AudioError:
     minutes = MAX_SAMPLES / sample_rate / 60
     return AudioError(
         f"{path} is longer than is read at once: {MAX_SAMPLES:,} samples, "

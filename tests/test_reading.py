@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from odd_sounds import odd_sounds, tone, wav_bytes
+from odd_sounds import FORMATS, encoded, odd_sounds, tone, wav_bytes
 
 from clepdg_lib import reading
-from clepdg_lib.audio import AudioError, LogMel, read_audio
+from clepdg_lib.audio import AudioError, LogMel, read_audio, read_recording
 from clepdg_lib.files import PROJECT
 
 RATE = 16_000
@@ -139,6 +139,20 @@ def test_a_file_that_may_not_be_opened_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "open", refuse)
     wave, said = outcome(tmp_path / "a.wav")
     assert wave is None and "a.wav cannot be opened (Permission denied)" in said
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3", "aiff", "caf"])
+def test_what_is_in_memory_reads_as_from_a_file(tmp_path, suffix):
+    container, subtype = FORMATS[suffix]
+    content = encoded(tone(), rate=48_000, container=container, subtype=subtype)
+    (tmp_path / "a").write_bytes(content)
+    found = read_recording(content, name="my voice")
+    assert torch.equal(found, read_audio(tmp_path / "a"))
+    for broken in (b"", b"no sound", content[: len(content) // 2]):
+        with pytest.raises(AudioError, match="my voice .*again"):
+            read_recording(broken, name="my voice")
+    with pytest.raises(AudioError, match="whole number"):
+        read_recording(content, sample_rate=0)
 
 
 def test_an_hour_is_heard_in_windows_from_end_to_end():

@@ -36,6 +36,7 @@ with atheris.instrument_imports(include=["clepdg_lib"]):
     from clepdg_lib.reading import read_audio
     from clepdg_lib.waves import AudioError
 
+KEPT = 200
 FORMATS = (
     ("WAV", "PCM_16"),
     ("WAV", "PCM_U8"),
@@ -137,12 +138,37 @@ class Target:
         os._exit(0)
 
 
+def keep_figures(work: Path) -> None:
+    """Put a finished run into the results, and its small inputs among the tests'."""
+    from record import record
+
+    kept = sorted((work / "corpus").iterdir(), key=lambda file: file.stat().st_size)
+    (HERE / "fuzz_corpus").mkdir(exist_ok=True)
+    for file in kept[:KEPT]:
+        if file.stat().st_size <= 4096:
+            (HERE / "fuzz_corpus" / file.name).write_bytes(file.read_bytes())
+    told = json.loads((work / "figures.json").read_text())
+    record(
+        "fuzzing",
+        did=f"{told['inputs']:,} inputs, coverage-guided, to the readers of sound, "
+        "headers and metadata",
+        found=f"{told['findings']} crashes, hangs or other errors; {told['read']:,} "
+        f"inputs read, {told['refused']:,} refused; slowest "
+        f"{told['slowest_seconds']:.2f} s; {told['kept']} inputs kept",
+        seconds=told["seconds"],
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=3600)
     parser.add_argument("--work", type=Path, default=Path("build/fuzz"))
+    parser.add_argument("--record", action="store_true", help="only keep the figures")
     args = parser.parse_args()
     work = args.work.absolute()
+    if args.record:
+        keep_figures(work)
+        return
     write_seeds(work / "seeds")
     (work / "corpus").mkdir(parents=True, exist_ok=True)
     atheris.Setup(
