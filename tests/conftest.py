@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def _refuse_network(event, args):
         raise OSError(f"tests have no network: {event} {args[-1]!r}")
 
 
-HERE = ("127.0.0.1", "::1", "localhost", "0.0.0.0")
+HERE = ("127.0.0.1", "::1", "localhost", "0.0.0.0", socket.gethostname())
 sys.addaudithook(_refuse_network)
 collect_ignore = ["soak"]  # campaigns of an hour: `make soak`
 

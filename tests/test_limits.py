@@ -184,7 +184,7 @@ def test_a_tuning_that_runs_away_is_told(tiny_clap):
         ({"momentum": 1.0}, "momentum is 1.0, but must be from 0 to below 1"),
         ({"epochs": -1}, "epochs is -1, but must be 0 or more"),
         ({"batch_size": 0}, "batch_size is 0, but must be 1 or more"),
-        ({"scale": 1e30, "learning_rate": 1e30, "epochs": 5}, "ran away"),
+        ({"scale": 1e30, "learning_rate": 1e30, "start": "random"}, "ran away"),
     ],
 )
 def test_a_classifier_outside_its_limits_is_refused(setting, told):

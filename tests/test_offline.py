@@ -31,6 +31,7 @@ def home(tmp_path):
 def environment(home, **more):
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("CLEPDG", "XDG"))}
     kept |= {"HOME": str(home), "OMP_NUM_THREADS": "1", "TMPDIR": str(home / "tmp")}
+    kept["PYTHONDONTWRITEBYTECODE"] = "1"
     return {**kept, **more}
 
 
