@@ -6,8 +6,7 @@ Cosmic Ray's operators make the mutants; a sample of each module's is drawn with
 A process that has imported torch and its kind once is forked for every mutant, imports
 the changed module and runs the module's tests: seconds instead of half a minute. What
 changes nothing but annotations is no mutant. Survivors are printed with their line and
-kept in `build/mutants.json`; those that cannot be noticed are explained in
-`tests/soak/survivors.md`.
+kept in `build/mutants.json`.
 """
 
 from __future__ import annotations
