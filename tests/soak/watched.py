@@ -28,7 +28,7 @@ def watch(allowed: list[Path]) -> None:
     def note(path: object) -> None:
         if isinstance(path, (str, bytes, os.PathLike)):
             place = os.path.realpath(os.fsdecode(path))
-            if not place.startswith((*inside, "/dev/", "/proc/")):
+            if not (place + os.sep).startswith((*inside, "/dev/", "/proc/")):
                 seen.append(f"wrote {place}")
 
     def hook(event: str, args: tuple) -> None:
