@@ -71,7 +71,8 @@ def test_the_whole_work_needs_no_network_and_keeps_to_its_places(
     )
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     assert list((tmp_path / "work").iterdir()) == []
-    assert list((home / "tmp").iterdir()) == []  # nothing of an upload either
+    # Nothing of an upload either; torch leaves an empty folder.
+    assert [p for p in (home / "tmp").rglob("*") if p.is_file()] == []
     assert set(os.listdir(home)) <= {".cache", ".config", "tmp"}
     assert (home / ".cache" / "clepdg_lib" / "embeddings.sqlite").is_file()
 
