@@ -13,7 +13,7 @@ NBVAL := --nbval-lax --nbval-current-env \
 	--nbval-cell-timeout=180 --nbval-kernel-startup-timeout=60
 
 .DEFAULT_GOAL := help
-.PHONY: help course test lab benchmark clean .venv
+.PHONY: help course test lab benchmark soak clean .venv
 
 help:  ## say what can be made
 	@sed -n 's/^\([a-z.]*\):[^#]*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) \
@@ -55,6 +55,23 @@ benchmark: .venv/.benchmark  ## leave-one-corpus-out on real speech (CLEPDG_CORP
 
 .venv/.benchmark: .venv/.installed
 	@$(PIP) --editable ".[benchmark]"
+	@touch $@
+
+# Each campaign keeps its last figures in data/results/soak.json; `readme` shows them.
+SOAK := $(BIN)/python tests/soak
+soak: export OMP_NUM_THREADS = 1
+soak: .venv/.soak  ## fuzz, cut power, fill disks, mutate: some hours
+	$(SOAK)/fuzz_audio.py --seconds 3600 --work build/fuzz
+	$(SOAK)/fuzz_audio.py --record --work build/fuzz
+	$(SOAK)/cut_power.py --kills 200
+	$(SOAK)/no_room.py
+	$(SOAK)/no_network.py
+	$(SOAK)/coverage_of_tests.py
+	$(SOAK)/mutate.py --each 40
+	$(BIN)/python -m clepdg_lib readme
+
+.venv/.soak: .venv/.installed
+	@$(PIP) --editable ".[soak]"
 	@touch $@
 
 clean:  ## remove what was made, .venv and build

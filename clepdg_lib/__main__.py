@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     try:
         return args.run(args) or 0
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         # Ours all say what is wrong and what helps; a traceback would hide that.
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -36,7 +37,9 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     add("doctor", _doctor, "is this machine ready? OK and FIX lines")
-    add("corpora", _corpora, "list the corpora: found ones, languages, licences")
+    listed = add("corpora", _corpora, "list the corpora, or report on one of them")
+    listed.add_argument("name", nargs="?", help="name, folder or csv: report on it")
+    listed.add_argument("--strict", action="store_true", help="fail on any bad file")
 
     embed = add("embed", _embed, "embed a corpus into an npz file")
     _add_model_and_corpus(embed)
@@ -95,26 +98,40 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _corpora(args: argparse.Namespace) -> None:
-    from clepdg_lib.corpora import list_corpora
+    from clepdg_lib.corpora import list_corpora, load_corpus
 
-    print(list_corpora().to_string(index=False))
+    if args.name is None:
+        print(list_corpora().to_string(index=False))
+        return
+    corpus = load_corpus(args.name, strict=args.strict)
+    print(corpus)
+    for path, problem, _ in corpus.problems.itertuples(index=False):
+        print(f"left out: {path}: {problem}")
+    if len(corpus.problems):
+        print(corpus.report()[["files", "problem"]].to_string(index=False))
+    counts = corpus.clips.groupby(["split", "emotion"]).size().unstack(fill_value=0)
+    print(counts.to_string())
 
 
 def _embed(args: argparse.Namespace) -> None:
-    import numpy as np
-
+    from clepdg_lib.arrays import write_arrays
     from clepdg_lib.clap import embed_corpus, load_clap
     from clepdg_lib.corpora import load_corpus
+    from clepdg_lib.versions import versions
 
     corpus = load_corpus(args.corpus)
     embedded = embed_corpus(load_clap(args.model), corpus, progress=True)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     columns = {  # text, not objects: np.load then needs no pickle
         name: embedded.clips[name].astype(str).to_numpy(dtype=str)
         for name in embedded.clips
         if name != "path"  # where this machine keeps the clip is nobody's business
     }
-    np.savez_compressed(args.out, embeddings=embedded.embeddings.numpy(), **columns)
+    write_arrays(
+        args.out,
+        embeddings=embedded.embeddings.numpy(),
+        made_with=json.dumps(versions()),
+        **columns,
+    )
     n, dim = embedded.embeddings.shape
     print(f"{args.out}: {n} clips, {dim} dimensions, {len(columns)} columns")
 

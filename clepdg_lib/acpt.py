@@ -12,6 +12,7 @@ Shapes: E emotions, K contexts, M tokens per context, L words, D text width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,12 +23,14 @@ import torch
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from clepdg_lib.arrays import read_arrays, write_arrays
 from clepdg_lib.captions import CANONICAL
 from clepdg_lib.clap import Clap
 from clepdg_lib.trainer import fast_precision
 
 BARE = "this person is speaking"  # the sentence without a feeling in it
 SCHEDULES = ("joint", "sequential")
+PART = 64  # contexts that are embedded at once
 
 
 @dataclass(frozen=True)
@@ -48,15 +51,35 @@ class AcousticContexts:
         return len(self.vectors)
 
     def save(self, path: str | Path) -> None:
-        """Write the vectors as an npz without pickles."""
-        np.savez(path, vectors=self.vectors.numpy(), template=np.array(self.template))
+        """Write the vectors as an npz without pickles, whole or not at all.
+
+        Raises:
+            WriteError: Disk full, folder read-only, or the like.
+        """
+        path = Path(path)
+        if path.suffix != ".npz":  # as np.savez names it
+            path = path.with_name(f"{path.name}.npz")
+        vectors = self.vectors.detach().cpu().numpy()
+        write_arrays(path, vectors=vectors, template=np.array(self.template))
 
     @classmethod
     def load(cls, path: str | Path) -> AcousticContexts:
-        """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as arrays:
-            vectors = torch.from_numpy(arrays["vectors"])
-            return cls(vectors, str(arrays["template"]))
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: It is none of those, damaged, or not finite.
+        """
+        arrays = read_arrays(path, names=("vectors", "template"))
+        vectors = torch.from_numpy(arrays["vectors"])
+        if vectors.ndim != 3 or not vectors.is_floating_point():
+            raise ValueError(
+                f"{path} holds vectors of shape {tuple(vectors.shape)} and type "
+                f"{vectors.dtype}; contexts are floats (K, M, D)"
+            )
+        if not torch.isfinite(vectors).all():
+            raise ValueError(f"{path} holds NaN or infinite vectors; tune them again")
+        return cls(vectors.float(), str(arrays["template"]))
 
 
 def random_contexts(
@@ -141,8 +164,13 @@ def tune_contexts(
         raise ValueError(f"emotions are {emotions}; there must be two or more")
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule is {schedule!r}; valid are {SCHEDULES}")
-    if temperature <= 0:
+    if not 0 < temperature < math.inf:
         raise ValueError(f"temperature is {temperature}; it must be above 0")
+    if not 0 < learning_rate < math.inf or steps < 0:
+        raise ValueError(
+            f"learning_rate is {learning_rate} and steps {steps}; they must be above "
+            "0, and 0 or more"
+        )
     start = init or random_contexts(
         clap, n_contexts=n_contexts, n_tokens=n_tokens, template=template, seed=seed
     )
@@ -167,6 +195,12 @@ def tune_contexts(
         for _ in range(steps):
             diversity, agreement = tuner.losses(moving * spread.cpu(), earlier)
             loss = diversity + consistency * agreement
+            if not torch.isfinite(loss):
+                raise ValueError(
+                    f"the tuning ran away in step {len(history) + 1}: its loss is "
+                    f"{float(loss.detach())} at temperature {temperature} and "
+                    f"learning_rate {learning_rate}: raise the one or lower the other"
+                )
             # Not loss.backward(): that would leave gradients in the frozen tower.
             (moving.grad,) = torch.autograd.grad(loss, [moving])
             optimiser.step()
@@ -190,7 +224,9 @@ def embed_contexts(
     """Embed every emotion in every context: (K, E, dim) unit rows, no gradients."""
     sentences = [contexts.template.format(emotion=e) for e in emotions]
     with torch.no_grad():
-        return append_contexts(clap, sentences, contexts.vectors).cpu()
+        # In parts: a thousand contexts at once would want gigabytes.
+        parts = contexts.vectors.split(PART)
+        return torch.cat([append_contexts(clap, sentences, p).cpu() for p in parts])
 
 
 def append_contexts(

@@ -12,10 +12,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
+from clepdg_lib.reading import read_audio, read_recording
 from clepdg_lib.waves import (
     LEVEL_DB,
     SAMPLE_RATE,
@@ -37,62 +37,13 @@ __all__ = [
     "check_wave",
     "level",
     "read_audio",
+    "read_recording",
     "resample",
     "rms_db",
     "trim",
 ]
 
 MAX_WINDOWS = 20
-
-
-def read_audio(path: str | Path, *, sample_rate: int = SAMPLE_RATE) -> torch.Tensor:
-    """Read a sound file as a mono wave, at its own loudness.
-
-    Args:
-        path: WAV, FLAC, Ogg (Vorbis or Opus), MP3 or whatever else libsndfile reads.
-            Several channels are averaged.
-        sample_rate: Rate of the result in hertz; the file is resampled to it.
-
-    Returns:
-        (n,) float32, amplitudes as in the file.
-
-    Raises:
-        AudioError: The file is missing, empty, truncated, not audio, a folder, or
-            holds NaN or infinite samples. The message says what to do.
-    """
-    import soundfile
-
-    path = Path(path)
-    if path.is_dir():
-        raise AudioError(
-            f"{path} is a folder, not a sound file; pass one of the files in it, or "
-            "read the folder with load_corpus."
-        )
-    if not path.is_file():
-        raise AudioError(f"{path} does not exist; check the path and its suffix.")
-    if path.stat().st_size == 0:
-        raise AudioError(f"{path} is empty (0 bytes); copy or download it again.")
-    if cause := _truncation(path):
-        raise AudioError(f"{path} is truncated: {cause}; copy or download it again.")
-    try:
-        with soundfile.SoundFile(path) as file:
-            promised, rate = file.frames, file.samplerate
-            samples = file.read(dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
-        raise AudioError(
-            f"{path} cannot be read as audio ({str(error).rstrip('.')}); it should be "
-            "a whole WAV, FLAC, Ogg or MP3 file. Convert or download it again."
-        ) from error
-    if len(samples) == 0:
-        raise AudioError(f"{path} holds no samples; record or download it again.")
-    # MP3 headers only estimate the length, so a shortfall there proves nothing.
-    if path.suffix.lower() != ".mp3" and len(samples) < promised:
-        raise AudioError(
-            f"{path} is truncated: its header promises {promised} samples, it holds "
-            f"{len(samples)}; copy or download it again."
-        )
-    wave = check_wave(torch.from_numpy(samples.mean(axis=1)), name=str(path))
-    return resample(wave, from_rate=rate, to_rate=sample_rate)
 
 
 @dataclass(frozen=True)
@@ -166,7 +117,8 @@ class LogMel:
 
         A wave that fits is one piece. A longer one becomes full windows, evenly
         spaced, first at the start and last at the end, as few as cover the whole;
-        beyond 20 windows there are 20, with gaps between them.
+        beyond 20 windows there are 20, with gaps between them. So of an hour, a model
+        with windows of 3 s hears 3 s out of every 189 s, and always both ends.
         """
         surplus = wave.numel() - self.n_samples
         if surplus <= 0:
@@ -246,30 +198,3 @@ def _mel_filters(
         mel_scale="slaney",
     )
     return torch.from_numpy(filters)
-
-
-def _truncation(path: Path) -> str:
-    """Why a file is shorter than it says, or "".
-
-    libsndfile reads a cut WAV or Ogg file to its end without a word, so the two
-    containers are asked here.
-    """
-    size = path.stat().st_size
-    with path.open("rb") as stream:
-        head = stream.read(12)
-        if head[:4] == b"RIFF" and head[8:] == b"WAVE":
-            said = int.from_bytes(head[4:8], "little") + 8
-            # Recorders that stream leave 0 or all ones where the size should be.
-            if 8 < said < 0xFFFFFFF0 and said > size + 1:
-                return f"its header promises {said} bytes, it has {size}"
-        if head[:4] == b"OggS":
-            stream.seek(max(0, size - 65_536))  # no Ogg page is longer
-            tail = stream.read()
-            last = tail.rfind(b"OggS")
-            page = tail[last:]
-            if last < 0 or len(page) < 27 or not page[5] & 4:
-                return "its last Ogg page is not marked as the end"
-            n_segments = page[26]
-            if len(page) < 27 + n_segments + sum(page[27 : 27 + n_segments]):
-                return "its last Ogg page is cut short"
-    return ""

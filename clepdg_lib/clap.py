@@ -27,7 +27,7 @@ from transformers import ClapFeatureExtractor, ClapModel
 
 from clepdg_lib.audio import AudioError, LogMel, check_wave, read_audio, resample
 from clepdg_lib.embedding import EmbeddedCorpus, embed_corpus, embed_waves
-from clepdg_lib.files import data_root
+from clepdg_lib.files import CHECKSUMS, ChangedFileError, data_root
 from clepdg_lib.pretrained import read_parts, write_parts
 
 __all__ = ["BUNDLED", "Clap", "EmbeddedCorpus", "embed_corpus", "load_clap"]
@@ -273,7 +273,8 @@ def load_clap(
         The model in float32. Only safetensors are read; no code is run.
 
     Raises:
-        ValueError: An unknown name; the message lists the valid ones.
+        ValueError: An unknown name (the message lists the valid ones), a file that
+            differs from its checksum, or weights that are damaged or pickled.
         FileNotFoundError: A hub model that is neither cached nor reachable.
     """
     name = str(name)
@@ -282,6 +283,11 @@ def load_clap(
     hub_like = name.count("/") == 1 and not name.startswith((".", "/", "~"))
     if name in BUNDLED and (bundled / "config.json").is_file():
         source = str(bundled)
+        if not (bundled / CHECKSUMS).is_file():
+            raise ChangedFileError(
+                f"{bundled / CHECKSUMS} is missing, so nobody can tell whether {name} "
+                f"is whole; fetch it again: git checkout -- data/models/{name}"
+            )
     elif (Path(name) / "config.json").is_file() or (hub_like and not is_folder):
         source = name
     else:

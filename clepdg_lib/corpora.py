@@ -25,6 +25,7 @@ from clepdg_lib.corpus_findings import (
 )
 from clepdg_lib.corpus_sources import CORPORA, find_corpus, read_own
 from clepdg_lib.corpus_splits import SPLITS, identical_clips, split_speakers
+from clepdg_lib.files import refuse_changed
 
 __all__ = [
     "COLUMNS",
@@ -74,6 +75,7 @@ def load_corpus(
 
     Raises:
         CorpusError: Not found, empty, or metadata that cannot be read.
+        ChangedFileError: A file of the bundled corpus differs from its checksum.
 
     Example:
         >>> load_corpus("emosynth").emotions
@@ -83,6 +85,7 @@ def load_corpus(
     if name in CORPORA:
         source = CORPORA[name]
         folder = find_corpus(name, root=root)
+        refuse_changed(folder)  # only the bundled corpus has checksums
         found, own = source.read(folder), False
         terms = (source.title, source.licence, source.citation, source.language)
     else:
@@ -178,6 +181,12 @@ def _duplicates(rows: pd.DataFrame, *, found: Findings) -> pd.Series:
     drop = rows["clip"].duplicated()
     for path, clip in rows.loc[drop, ["path", "clip"]].itertuples(index=False):
         found.report(path, f"a second file for clip {clip}")
+    # Which of two labels is right, nobody knows: then the first file goes as well.
+    n_labels = rows.groupby("clip")[["emotion", "speaker"]].transform("nunique")
+    torn = ~drop & (n_labels > 1).any(axis=1)
+    for path, clip in rows.loc[torn, ["path", "clip"]].itertuples(index=False):
+        found.report(path, f"clip {clip} has two labels or two speakers")
+    drop |= torn
     for same in identical_clips(rows.loc[~drop, "path"]):
         labels = rows.loc[same, ["emotion", "speaker"]].drop_duplicates()
         first = rows.at[same[0], "clip"]

@@ -17,7 +17,7 @@ from pandas.api.types import is_numeric_dtype
 
 from clepdg_lib.audio import AudioError, level, read_audio, trim
 from clepdg_lib.corpus_findings import KNOWN_EMOTIONS, CorpusError
-from clepdg_lib.corpus_splits import SPLITS
+from clepdg_lib.corpus_splits import SPLITS, identical_clips
 
 COLUMNS = (
     "path",
@@ -69,6 +69,11 @@ class Corpus:
             raise CorpusError(
                 f"corpus {self.name!r} has the splits {wrong}; valid are {SPLITS}"
             )
+        self._refuse_shared_speakers()
+        clips = self.clips.reset_index(drop=True)
+        object.__setattr__(self, "clips", clips)
+
+    def _refuse_shared_speakers(self) -> None:
         splits = self.clips.groupby("speaker")["split"].nunique()
         shared = list(splits.index[splits > 1])
         if shared:
@@ -76,8 +81,24 @@ class Corpus:
                 f"corpus {self.name!r} has {len(shared)} speakers in more than one "
                 f"split, among them {shared[:5]}; assign splits with split_speakers"
             )
-        clips = self.clips.reset_index(drop=True)
-        object.__setattr__(self, "clips", clips)
+
+    def report(self) -> pd.DataFrame:
+        """Count the files that were left out, by reason; `problems` lists them all.
+
+        Returns:
+            Columns `problem` (numbers as #), `files`, `known` and `first`, the most
+            frequent reason first.
+        """
+        kinds = (
+            self.problems["problem"].astype(str).str.replace(r"\d+", "#", regex=True)
+        )
+        groups = self.problems.assign(problem=kinds).groupby("problem", sort=False)
+        table = groups.agg(
+            files=("path", "size"), known=("known", "all"), first=("path", "first")
+        )
+        return table.reset_index().sort_values(
+            ["files", "problem"], ascending=[False, True], ignore_index=True
+        )
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -115,6 +136,8 @@ class Corpus:
             >>> load_corpus("emosynth").select(emotions="sad").emotions
             ('sad',)
         """
+        # Somebody may have written into the table since: no split leaves it then.
+        self._refuse_shared_speakers()
         keep = pd.Series(True, index=self.clips.index)
         for column, asked, valid in (
             ("emotion", emotions, KNOWN_EMOTIONS),
@@ -173,13 +196,22 @@ class Corpus:
         report_problems(self.name, problems[before:], what="could not be read")
 
 
-def join_corpora(*corpora: Corpus) -> Corpus:
+def join_corpora(*corpora: Corpus, doubles: str = "raise") -> Corpus:
     """Put corpora into one table; `clips.corpus` tells them apart.
 
+    Args:
+        corpora: One or more.
+        doubles: What to do about recordings that two of them hold, byte for byte, in
+            different splits or under different emotions: `"raise"`, or `"drop"` to
+            keep one of each (none, if the emotions differ), say so, and list the
+            others in `problems`.
+
     Raises:
-        CorpusError: None given, one given twice, or a speaker who is in one split
-            here and another there.
+        CorpusError: None given, one given twice, a speaker who is in one split
+            here and another there, or such doubles.
     """
+    if doubles not in ("raise", "drop"):
+        raise CorpusError(f"doubles is {doubles!r}; it must be 'raise' or 'drop'")
     if not corpora:
         raise CorpusError("join_corpora needs at least one corpus; none was given")
     clips = pd.concat([corpus.clips for corpus in corpora], ignore_index=True)
@@ -189,15 +221,47 @@ def join_corpora(*corpora: Corpus) -> Corpus:
     if twice.any():
         names = sorted(set(clips.loc[twice, "corpus"]))
         raise CorpusError(f"clips of {names} are given more than once; join them once")
+    name = "+".join(corpus.name for corpus in corpora)
+    Corpus(name, clips)  # refuses shared speakers, also those of doubles
+    spare = _doubles(clips)
+    if spare and doubles == "raise":
+        raise CorpusError(
+            f"{name}: {len(spare)} files are also, byte for byte, in another split or "
+            f"under another emotion, the first {spare[0]['path']}: "
+            f"{spare[0]['problem']}; join with doubles='drop' to leave them out"
+        )
+    clips = clips.drop(index=[double.pop("row") for double in spare])
+    report_problems(name, spare, what="left out")
+    problems = [corpus.problems for corpus in corpora]
     return Corpus(
-        "+".join(corpus.name for corpus in corpora),
+        name,
         clips,
         *(
             "; ".join(getattr(c, what) for c in corpora)
             for what in ("title", "licence", "citation")
         ),
-        problems=pd.concat([c.problems for c in corpora], ignore_index=True),
+        problems=pd.concat([*problems, pd.DataFrame(spare)], ignore_index=True),
     )
+
+
+def _doubles(clips: pd.DataFrame) -> list[dict]:
+    """List what must go so that no recording has two splits or two emotions."""
+    found = []
+    for same in identical_clips(clips["path"]):
+        first = clips.loc[same[0]]
+        agree = clips.loc[same, "emotion"].nunique() == 1
+        if agree and clips.loc[same, "split"].nunique() == 1:
+            continue
+        told = "same bytes as" if agree else "other emotion, same bytes:"
+        told = f"{told} {first['path']} ({first['split']})"
+        found += [
+            {
+                "path": clips.at[index, "path"],
+                **{"problem": told, "known": False, "row": index},
+            }
+            for index in (same[1:] if agree else same)
+        ]
+    return found
 
 
 def report_problems(name: str, problems: list[dict], *, what: str) -> None:

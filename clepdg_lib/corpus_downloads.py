@@ -11,16 +11,20 @@ from __future__ import annotations
 import shutil
 import stat
 import tempfile
+import time
 import zipfile
 import zlib
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 from clepdg_lib.corpus_findings import CorpusError, recordings
-from clepdg_lib.corpus_sources import CORPORA
+from clepdg_lib.corpus_sources import CORPORA, Archive
 
 SCHEMES = ("https",)
 TIMEOUT_SECONDS = (10, 60)  # to connect, and without a byte
+MIN_BYTES_A_SECOND = 1_000  # on average, once the patience is over
+PATIENCE_SECONDS = 60
+ATTEMPTS = 4  # each goes on where the last one stopped
 MAX_ARCHIVE_BYTES = 2_000_000_000  # where the owners state no size
 MAX_UNPACKED_BYTES = 8_000_000_000
 MAX_RATIO = 50  # recordings shrink to a third or so; a bomb to a thousandth
@@ -43,6 +47,8 @@ def download_corpus(
         folder: Where to put it; point `$CLEPDG_CORPORA` there.
         known_hash: "sha256:..." or "md5:...", where this course knows none.
         progress: Show a bar.
+
+    A download that was interrupted goes on where it stopped, also the next time.
 
     Returns:
         The corpus's folder. One that already holds recordings is left as it is.
@@ -70,64 +76,127 @@ def download_corpus(
             f"not be told from something else: pass known_hash='sha256:...' from "
             f"somebody you trust. Or: {by_hand}."
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the target: the last step is a rename inside one file system.
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=target.parent) as scratch:
-        try:
-            archive = _retrieve(name, Path(scratch), known_hash, progress=progress)
-        except (OSError, ValueError) as error:  # requests' errors are OSErrors
-            raise CorpusError(
-                f"{name} was not downloaded from {source.archive.url}: {error}. "
-                f"Nothing was kept. {by_hand}."
-            ) from error
-        unpacked = Path(scratch) / "unpacked"
-        extract(archive, unpacked)
-        if target.is_dir() and not any(target.iterdir()):
-            target.rmdir()
-        unpacked.rename(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Beside the target: the last step is a rename inside one file system. Hidden,
+        # and named by the hash: never mistaken for a whole file, or for another one's.
+        partial = target.parent / f".{name}-{known_hash[-12:]}.part"
+        _fetch(source.archive, partial, known_hash, progress=progress)
+        with tempfile.TemporaryDirectory(
+            prefix=f".{name}-", dir=target.parent
+        ) as scratch:
+            unpacked = extract(partial, Path(scratch) / "unpacked")
+            if target.is_dir() and not any(target.iterdir()):
+                target.rmdir()
+            unpacked.rename(target)
+        partial.unlink()
+    except (OSError, ValueError) as error:  # requests' errors are OSErrors
+        kept = partial.stat().st_size if partial.is_file() else 0
+        went = f"{kept:,} bytes are kept: run it again to go on from there"
+        raise CorpusError(
+            f"{name} was not downloaded from {source.archive.url}: {error}. "
+            f"{went if kept else 'Nothing was kept'}. {by_hand}."
+        ) from error
     return target
 
 
-def _retrieve(name: str, folder: Path, known_hash: str, *, progress: bool) -> Path:
+def _fetch(archive: Archive, partial: Path, known_hash: str, *, progress: bool) -> None:
+    """Bring a partial file to its full length, then prove it; a wrong one is removed.
+
+    Raises:
+        CorpusError: Not https, too long or too short, or other bytes than expected.
+        OSError: The network or the disk failed; what came so far is kept.
+    """
     import pooch
 
-    archive = CORPORA[name].archive
-    limit = archive.n_bytes or MAX_ARCHIVE_BYTES
+    for attempt in range(ATTEMPTS):
+        before = partial.stat().st_size if partial.is_file() else 0
+        if before and before == archive.n_bytes:
+            break
+        try:
+            _fetch_once(archive, partial, before, progress=progress)
+            break
+        except _Dropped as error:
+            if attempt == ATTEMPTS - 1:
+                raise OSError(f"{error}, {ATTEMPTS} times") from error
+        except CorpusError:
+            partial.unlink(missing_ok=True)
+            raise
+    if archive.n_bytes and partial.stat().st_size != archive.n_bytes:
+        n_bytes = partial.stat().st_size
+        partial.unlink()
+        raise CorpusError(f"{n_bytes:,} bytes came, {archive.n_bytes:,} are expected")
+    if not pooch.hashes.hash_matches(partial, known_hash):
+        partial.unlink()
+        raise CorpusError(f"what came has another hash than the known {known_hash}")
 
-    def fetch(url: str, output_file: str, _: object) -> None:
-        _fetch(url, Path(output_file), limit=limit, progress=progress)
 
-    # pooch hides a file under its final name until the hash is right.
-    pooch.get_logger().setLevel("WARNING")
-    return Path(
-        pooch.retrieve(
-            archive.url, known_hash, fname="archive.zip", path=folder, downloader=fetch
-        )
-    )
+class _Dropped(Exception):
+    """The connection ended, or crept, before the file did: worth another attempt."""
 
 
-def _fetch(url: str, target: Path, *, limit: int, progress: bool) -> None:
+def _fetch_once(archive: Archive, partial: Path, start: int, *, progress: bool) -> None:
     import requests
     from tqdm.auto import tqdm
+    from urllib3.exceptions import HTTPError
 
-    _check_scheme(url)
-    with (
-        requests.get(
-            url,
+    _check_scheme(archive.url)
+    limit = archive.n_bytes or MAX_ARCHIVE_BYTES
+    headers = {"Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    lost = (requests.ConnectionError, requests.Timeout)
+    try:
+        response = requests.get(
+            archive.url,
             stream=True,
             timeout=TIMEOUT_SECONDS,
-            headers={"Accept-Encoding": "identity"},
+            headers=headers,
             hooks={"response": _check_redirect},
-        ) as response,
-        open(target, "wb") as stream,
-    ):
+        )
+    except lost as error:
+        raise _Dropped(str(error)) from error
+    with response:
+        if response.status_code == 416:  # it knows no such place: begin again
+            partial.unlink(missing_ok=True)
+            raise _Dropped("the server cannot go on from here")
         response.raise_for_status()
-        with tqdm(total=limit, unit="B", unit_scale=True, disable=not progress) as bar:
-            for chunk in response.iter_content(1 << 20):
+        given = response.headers.get("Content-Range", "")
+        goes_on = response.status_code == 206 and given.startswith(f"bytes {start}-")
+        if response.status_code == 206 and not goes_on:
+            raise CorpusError(f"the server sent {given!r}, asked for byte {start} on")
+        start = start if goes_on else 0
+        said = response.headers.get("Content-Length", "")
+        whole = start + int(said) if said.isdecimal() else None
+        if whole is not None and whole > limit:
+            raise CorpusError(f"more than the expected {limit:,} bytes are announced")
+        begun = time.monotonic()
+        with (
+            partial.open("ab" if start else "wb") as stream,
+            tqdm(
+                **{"total": limit, "initial": start, "unit": "B", "unit_scale": True},
+                disable=not progress,
+            ) as bar,
+        ):
+            while True:
+                try:
+                    # read1: what is there now, so that a creeping server is noticed
+                    chunk = response.raw.read1(1 << 20)
+                except (HTTPError, OSError) as error:
+                    raise _Dropped(f"the connection was lost ({error})") from error
+                if not chunk:
+                    break
                 if stream.tell() + len(chunk) > limit:
                     raise CorpusError(f"more than the expected {limit:,} bytes came")
                 stream.write(chunk)
                 bar.update(len(chunk))
+                took = time.monotonic() - begun
+                slow = (stream.tell() - start) / max(took, 1e-9) < MIN_BYTES_A_SECOND
+                if took > PATIENCE_SECONDS and slow:
+                    raise _Dropped(f"under {MIN_BYTES_A_SECOND:,} bytes a second came")
+            n_bytes = stream.tell()
+    if n_bytes < (whole or archive.n_bytes or 0):
+        raise _Dropped(f"the connection ended after {n_bytes:,} bytes")
 
 
 def _check_redirect(response, **_: object) -> None:
@@ -151,27 +220,40 @@ def extract(archive: str | Path, folder: str | Path) -> Path:
     try:
         with zipfile.ZipFile(archive) as packed:
             members = packed.infolist()
-            _check_members(members)
+            _check_members(members, archive.stat().st_size)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(folder.parent).free
+            total = sum(member.file_size for member in members)
+            if total > free:
+                raise CorpusError(
+                    f"unpacks to {total:,} bytes, but {free:,} are free on this disk"
+                )
             for member in members:
                 # extract() also stops at the size that the member's header claims.
                 packed.extract(member, folder)
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
         # RuntimeError: encrypted; NotImplementedError: an odd compression.
-        broken = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
+        broken = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError)
         if isinstance(error, broken):
             raise CorpusError(f"{archive.name} cannot be unpacked: {error}") from error
         raise
     return folder
 
 
-def _check_members(members: list[zipfile.ZipInfo]) -> None:
+def _check_members(members: list[zipfile.ZipInfo], n_bytes: int) -> None:
     if len(members) > MAX_MEMBERS:
         raise CorpusError(f"{len(members):,} files; at most {MAX_MEMBERS:,} are taken")
     total = sum(member.file_size for member in members)
     if total > MAX_UNPACKED_BYTES:
         raise CorpusError(
             f"unpacks to {total:,} bytes; at most {MAX_UNPACKED_BYTES:,} are taken"
+        )
+    packed = sum(member.compress_size for member in members)
+    if packed > n_bytes:
+        raise CorpusError(
+            f"its members claim {packed:,} bytes of the archive's {n_bytes:,}: they "
+            "overlap, as in a bomb"
         )
     for member in members:
         parts = member.filename.replace("\\", "/").split("/")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,14 +104,22 @@ def read_table(path: Path, *, columns: tuple[str, ...], sep: str = ",") -> pd.Da
         CorpusError: The file is missing, is no such table, or lacks a column.
     """
     try:
-        table = pd.read_csv(
-            path,
-            sep=sep,
-            dtype=str,
-            keep_default_na=False,
-            encoding="utf-8-sig",
-            index_col=False,  # or a stray delimiter shifts every column by one
-        )
+        with warnings.catch_warnings():
+            # pandas only warns where it drops what stands behind the last column.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            table = pd.read_csv(
+                path,
+                sep=sep,
+                dtype=str,
+                keep_default_na=False,
+                encoding="utf-8-sig",
+                index_col=False,  # or a stray delimiter shifts every column by one
+            )
+    except pd.errors.ParserWarning as error:
+        raise CorpusError(
+            f"metadata {path} has rows with more cells than its header names; put "
+            f"texts that hold {sep!r} in quotes, or name the other columns"
+        ) from error
     except FileNotFoundError:
         raise CorpusError(
             f"metadata {path} is missing; it comes with the corpus: put it there"

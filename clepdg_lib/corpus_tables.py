@@ -194,6 +194,12 @@ def read_csv(table_path: Path) -> Findings:
         else:
             row.setdefault("speaker", "")
             found.add(path, **row)
+    if table_path.name == "clips.csv":  # the table of this folder, not just a list
+        rows = (*found.rows, *found.problems)
+        listed = {os.path.abspath(row["path"]) for row in rows}
+        for path in recordings(root):
+            if os.path.abspath(path) not in listed:  # its author's choice, so known
+                found.report(path, "not listed in clips.csv", known=True)
     return found
 
 
@@ -217,6 +223,7 @@ def _misspelt(label: str) -> str | None:
     # A slip seldom hits the first letter, and "unhappy" is not a slip of "happy".
     names = [n for n in (*KNOWN_EMOTIONS, *SPELLINGS) if n[0] == emotion[0]]
     close = difflib.get_close_matches(emotion, names, n=1, cutoff=0.75)
+    close = close or [n for n in names if sorted(n) == sorted(emotion)]  # "sda"
     if emotion in names or not close:
         return None
     return f"emotion {label!r} is unknown; {normalise_emotion(close[0])!r} was meant?"

@@ -174,6 +174,11 @@ def bootstrap_interval(
     """
     if score not in ("uar", "war"):
         raise ValueError(f"score is {score!r}, but must be 'uar' or 'war'")
+    if not 0 < level < 1 or n_resamples < 1:
+        raise ValueError(
+            f"level is {level} and n_resamples {n_resamples}; they must be between 0 "
+            "and 1, and 1 or more"
+        )
     true = _check_labels(y_true, name="y_true")
     gain = _mean_hits(true, y_pred)  # (n,) mean over seeds of right or wrong
     if baseline is not None:

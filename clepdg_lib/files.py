@@ -7,9 +7,13 @@ every shipped binary has a SHA-256 beside it.
 
 from __future__ import annotations
 
+import errno
+import glob
 import hashlib
 import os
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -18,6 +22,14 @@ CHECKSUMS = "SHA256SUMS"
 
 class MissingFileError(FileNotFoundError):
     """A file or folder that the project needs is not there."""
+
+
+class ChangedFileError(ValueError):
+    """A file is not the one that its checksum was taken of."""
+
+
+class WriteError(OSError):
+    """Something could not be written; what was there before is as it was."""
 
 
 def data_root() -> Path:
@@ -38,6 +50,9 @@ def cache_root() -> Path:
 def write_atomically(path: str | Path, data: str | bytes) -> Path:
     """Write a file so that a reader sees the old content or the new, never half.
 
+    That holds for a process killed in the middle and for a machine that loses power:
+    the content is on the disk before the name is.
+
     Args:
         path: Target; its folder is created.
         data: Text (written as UTF-8, newlines as they are) or bytes.
@@ -45,27 +60,72 @@ def write_atomically(path: str | Path, data: str | bytes) -> Path:
     Returns:
         The target as a `Path`.
 
+    Raises:
+        WriteError: Disk full, folder read-only, or the like. The target is unchanged.
+
     Example:
         >>> folder = Path(tempfile.mkdtemp())
         >>> write_atomically(folder / "note.txt", "hello").read_text()
         'hello'
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     raw = data.encode("utf-8") if isinstance(data, str) else bytes(data)
-    # The temporary file lies in the same folder: os.replace is atomic only inside
-    # one file system.
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(raw)
-        mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
-        os.chmod(name, mode)  # mkstemp makes private files; ours are ordinary ones
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
+        # The temporary file lies in the same folder: os.replace is atomic only inside
+        # one file system.
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(raw)
+                stream.flush()
+                os.fsync(stream.fileno())
+            mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
+            os.chmod(name, mode)  # mkstemp makes private files; ours are ordinary ones
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        settle(path.parent)
+    except OSError as error:
+        raise write_error(path, error) from error
     return path
+
+
+def settle(folder: Path) -> None:
+    """Bring a folder's list of names to the disk, where the system can."""
+    with suppress(OSError):  # Windows opens no folders; some network disks neither
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def write_error(path: Path, error: OSError) -> WriteError:
+    """Say what could not be written, why, and what helps."""
+    remedies = {
+        errno.ENOSPC: "free some space on that disk, or choose a folder on another",
+        errno.EDQUOT: "your share of that disk is used up: delete something there",
+        errno.EFBIG: "that disk takes no file of this size: choose another",
+        errno.EROFS: "that disk is read-only: choose a folder of your own",
+        errno.EACCES: "you may not write there: choose a folder of your own",
+        errno.EPERM: "you may not write there: choose a folder of your own",
+    }
+    remedy = remedies.get(error.errno, "choose another folder")
+    cause = error.strerror or str(error)
+    return WriteError(
+        error.errno, f"{path} was not written ({cause}); nothing was changed; {remedy}"
+    )
+
+
+def _sweep(path: Path) -> None:
+    """Remove what a killed process left of this file an hour ago or longer."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.????????"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > 3600:
+                left.unlink()
 
 
 def sha256(path: str | Path) -> str:
@@ -125,6 +185,30 @@ def verify_checksums(folder: str | Path) -> list[str]:
     unlisted = sorted(set(_contents(folder)) - set(expected))
     problems += [f"{name} is not listed in {CHECKSUMS}." for name in unlisted]
     return problems
+
+
+def refuse_changed(folder: str | Path) -> None:
+    """Refuse a folder whose `SHA256SUMS` tells of another content than it has.
+
+    A folder without a list is taken as it is. Pages about the content (`*.md`,
+    `*.csv` logs beside a model) may change; everything that is loaded may not.
+
+    Raises:
+        ChangedFileError: The message names each file.
+    """
+    folder = Path(folder)
+    if not (folder / CHECKSUMS).is_file():
+        return
+    problems = [p for p in verify_checksums(folder) if not _is_about(p.split()[0])]
+    if problems:
+        raise ChangedFileError(
+            f"{folder} is not what it was made as: {' '.join(problems)} Fetch it again "
+            f"(git checkout -- for what came with the course), or make it again."
+        )
+
+
+def _is_about(name: str) -> bool:
+    return name.endswith((".md", "log.csv"))
 
 
 def _contents(folder: Path) -> list[str]:

@@ -122,6 +122,12 @@ def check_embeddings(vectors: Tensor, *, name: str, dim: int | None = None) -> T
             f"{name} has shape {tuple(vectors.shape)}, but must be (n, {expected}) "
             "with n at least 1; embeddings come from Clap.embed_audio or embed_text"
         )
+    n_bad = int((~torch.isfinite(vectors)).any(dim=1).sum())
+    if n_bad:
+        raise ValueError(
+            f"{name} has {n_bad} of {len(vectors)} rows with NaN or infinite values; "
+            "look for the clips or the model that they come from, and leave them out"
+        )
     return vectors
 
 

@@ -7,14 +7,30 @@ Lesson: notebooks/06_scale_up.ipynb
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
 from transformers.utils import logging
+
+from clepdg_lib.files import (
+    CHECKSUMS,
+    WriteError,
+    refuse_changed,
+    settle,
+    write_checksums,
+    write_error,
+)
+from clepdg_lib.versions import versions
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5")
 
 
 def read_parts(
@@ -22,20 +38,60 @@ def read_parts(
 ) -> tuple[ClapModel, Any, ClapFeatureExtractor]:
     """Read model (float32), tokenizer and feature extractor.
 
+    Only safetensors are read, and no code that a model brings is run. A folder with
+    checksums must agree with them.
+
     Args:
         source: A folder, or a hub name.
         revision: Commit of a hub model.
 
     Raises:
         OSError: Something is missing and cannot be fetched.
+        ChangedFileError: A file of the folder differs from its checksum.
+        ValueError: Weights in a pickle, code of its own, damaged files, or weights
+            that are not finite.
     """
-    with _without_bars(is_local=Path(source).is_dir()):
-        model = ClapModel.from_pretrained(
-            source, revision=revision, use_safetensors=True, dtype=torch.float32
-        )
-    tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
-    extractor = ClapFeatureExtractor.from_pretrained(source, revision=revision)
+    is_local = Path(source).is_dir()
+    if is_local:
+        refuse_changed(source)
+        _refuse_code(Path(source))
+    try:
+        with _without_bars(is_local=is_local):
+            model = ClapModel.from_pretrained(
+                source, revision=revision, use_safetensors=True, dtype=torch.float32
+            )
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+        extractor = ClapFeatureExtractor.from_pretrained(source, revision=revision)
+    except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{source} cannot be read as a CLAP ({error}); its files are damaged or of "
+            "another kind of model. Fetch or save it again."
+        ) from error
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ValueError(
+                f"{source} holds NaN or infinite weights in {name}; its training went "
+                "wrong, or it was saved in half precision and overflowed. Use another."
+            )
     return model, tokenizer, extractor
+
+
+def _refuse_code(folder: Path) -> None:
+    """Refuse what could run something: pickled weights, and classes of its own."""
+    if not any(folder.glob("*.safetensors")):
+        pickles = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLES)
+        if pickles:
+            raise ValueError(
+                f"{folder} keeps its weights in {', '.join(pickles)}, a pickle, which "
+                "could run anything; only safetensors are read. Convert it where you "
+                "trust it: model.save_pretrained(folder) writes safetensors."
+            )
+    for file in sorted(folder.glob("*.json")):
+        if '"auto_map"' in file.read_text(encoding="utf-8", errors="replace"):
+            raise ValueError(
+                f"{file} asks for Python code of its own (auto_map), which is never "
+                "run here; use a model of the plain ClapModel class."
+            )
 
 
 def write_parts(
@@ -46,17 +102,73 @@ def write_parts(
     *,
     half: bool = False,
 ) -> Path:
-    """Write them so that transformers reads them back; `half` stores 16-bit weights."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write them, with checksums, so that transformers reads them back.
+
+    A new folder appears whole or not at all. In an old one files are replaced one by
+    one, behind the new checksums: if that is interrupted, `read_parts` refuses the
+    mixture by name. Other files in it stay.
+
+    Args:
+        folder: Where to; created.
+        model: Weights and configuration.
+        tokenizer: Beside it.
+        extractor: Beside it.
+        half: Store 16-bit weights.
+
+    Raises:
+        WriteError: Disk full, folder read-only, or the like.
+        ValueError: Weights that are not finite, or not in half precision.
+    """
     state = {
         name: tensor.half() if half and tensor.is_floating_point() else tensor
         for name, tensor in model.state_dict().items()
     }
-    model.save_pretrained(folder, state_dict=state)
-    tokenizer.save_pretrained(folder)
-    _tell_less(folder / "tokenizer_config.json")
-    extractor.save_pretrained(folder)
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            kind = "half precision (at most 65,504)" if half else "finite numbers"
+            raise ValueError(
+                f"{name} does not fit into {kind}; {folder} was not written. Save with "
+                "half=False, or train with a lower learning rate."
+            )
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            prefix=f".{folder.name}.", dir=folder.parent
+        ) as scratch:
+            parts = Path(scratch) / "parts"
+            model.save_pretrained(parts, state_dict=state)
+            tokenizer.save_pretrained(parts)
+            _tell_less(parts / "tokenizer_config.json")
+            extractor.save_pretrained(parts)
+            stamp = json.dumps(versions(), indent=1) + "\n"
+            (parts / "made_with.json").write_text(stamp, encoding="utf-8")
+            write_checksums(parts)
+            for file in parts.iterdir():
+                with file.open("rb+") as stream:
+                    os.fsync(stream.fileno())
+            _put(parts, folder)
+    except (OSError, SafetensorError) as error:  # safetensors reports a full disk so
+        if isinstance(error, WriteError):
+            raise
+        if not isinstance(error, OSError):
+            error = OSError(errno.ENOSPC if "No space" in str(error) else 0, str(error))
+        raise write_error(folder, error) from error
     return folder
+
+
+def _put(parts: Path, folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+    if not folder.exists():
+        parts.replace(folder)
+    else:
+        names = sorted(file.name for file in parts.iterdir())
+        names.remove(CHECKSUMS)
+        for name in (CHECKSUMS, *names):
+            (parts / name).replace(folder / name)
+        settle(folder)
+        write_checksums(folder)  # of what else lies there, too
+    settle(folder.parent)
 
 
 @contextlib.contextmanager

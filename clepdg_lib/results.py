@@ -4,12 +4,13 @@
 
 A page holds a pair of comments, `<!-- results:NAME -->` and `<!-- /results:NAME -->`;
 what stands between them is made from `data/results/NAME.json`: scores by method and
-test corpus (`benchmark`), by task (the model cards), or, as `map`, the list of the
-lessons with the seconds that a run took (`timing.json` of the course).
+test corpus (`benchmark`), by task (the model cards), campaigns (`make soak`), or, as
+`map`, the lessons with the seconds that a run took (`timing.json` of the course).
 """
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -84,7 +85,11 @@ def render(name: str, *, project: Path = PROJECT) -> str:
             "`python -m clepdg_lib benchmark --json` or the script that the page names"
         )
     found = json.loads(file.read_text(encoding="utf-8"))
-    kinds: dict[str, Callable[[dict], str]] = {"method": _benchmark, "task": _tasks}
+    kinds: dict[str, Callable[[dict], str]] = {
+        "method": _benchmark,
+        "task": _tasks,
+        "campaign": _campaigns,
+    }
     for column, write in kinds.items():
         if found.get("rows") and column in found["rows"][0]:
             return write(found)
@@ -145,9 +150,9 @@ def draw_scores(*, project: Path = PROJECT) -> Path | None:
     )
     set_style()
     figure = score_dots(scores, title=title, chance=mean["chance"])
-    picture = file.with_suffix(".png")
-    figure.savefig(picture, dpi=110, metadata={"Software": None})
-    return picture
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=110, metadata={"Software": None})
+    return write_atomically(file.with_suffix(".png"), drawn.getvalue())
 
 
 def _benchmark(found: dict) -> str:
@@ -198,6 +203,22 @@ def _tasks(found: dict) -> str:
         for row in found["rows"]
     ]
     return _table(["what", "on", "UAR", "WAR", "chance", "clips"], lines)
+
+
+def _campaigns(found: dict) -> str:
+    """What `make soak` did last, and what it found."""
+    lines = [
+        [row["campaign"], row["did"], row["found"], _minutes(row["seconds"])]
+        for row in found["rows"]
+    ]
+    made = found["rows"][-1]["made_with"]
+    about = f"Python {made['python']}, torch {made['torch']}"
+    heads = ["campaign", "what was done", "what came of it", "minutes"]
+    return _table(heads, lines) + f"\nLast figures of `make soak` ({about}).\n"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f}" if seconds >= 60 else "<1"
 
 
 def _map(found: dict, notebooks: Path) -> str:

@@ -204,7 +204,7 @@ def fit_on_points(
 
     Raises:
         ValueError: Shapes that do not fit, an emotion without points, an unknown
-            ``loss`` or ``start``.
+            ``loss`` or ``start``, or a setting outside its limits.
 
     Example:
         >>> points = torch.eye(2)
@@ -219,6 +219,16 @@ def fit_on_points(
         raise ValueError(
             f"start is {start!r}, but must be 'means', 'centred' or 'random'"
         )
+    for name, value, holds, limit in (
+        ("scale", scale, 0 < scale < math.inf, "above 0"),
+        ("margin", margin, 0 <= margin <= math.pi / 2, "from 0 to pi / 2"),
+        ("learning_rate", learning_rate, 0 < learning_rate < math.inf, "above 0"),
+        ("momentum", momentum, 0 <= momentum < 1, "from 0 to below 1"),
+        ("epochs", epochs, epochs >= 0, "0 or more"),
+        ("batch_size", batch_size, batch_size >= 1, "1 or more"),
+    ):
+        if not holds:
+            raise ValueError(f"{name} is {value}, but must be {limit}")
     n_emotions = len(emotions)
     points = check_embeddings(points, name="points")
     points = functional.normalize(points, dim=-1)
@@ -259,6 +269,11 @@ def fit_on_points(
             n = len(points)
             rows.append({"epoch": epoch, "loss": total / n, "accuracy": right / n})
     weight = functional.normalize(weight.detach(), dim=-1)
+    if not torch.isfinite(weight).all():
+        raise ValueError(
+            f"the training ran away at learning_rate {learning_rate} and scale "
+            f"{scale}: its weights are no longer numbers; lower one of them"
+        )
     return TextClassifier(emotions, weight, scale, pd.DataFrame(rows))
 
 

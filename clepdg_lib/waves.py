@@ -18,6 +18,7 @@ import torch
 SAMPLE_RATE = 16_000
 LEVEL_DB = -26.0  # ITU-T P.56 speech level; leaves headroom for speech's peaks
 SILENCE_DB = -90.0  # below one step of a 16-bit recording: nothing to level
+PIECE = 1 << 20  # samples that are squared at once
 
 
 class AudioError(ValueError):
@@ -55,7 +56,7 @@ def check_wave(wave: torch.Tensor | np.ndarray, *, name: str = "clip") -> torch.
             "Divide 16-bit integers by 32768."
         )
     wave = wave.to(torch.float32)
-    n_bad = int((~torch.isfinite(wave)).sum())
+    n_bad = sum(int((~torch.isfinite(part)).sum()) for part in wave.split(PIECE))
     if n_bad:
         raise AudioError(
             f"{name} holds {n_bad} NaN or infinite samples of {wave.numel()}; all "
@@ -97,7 +98,9 @@ def rms_db(wave: torch.Tensor) -> float:
         >>> round(rms_db(torch.full((100,), 0.1)), 1)
         -20.0
     """
-    power = float(wave.double().square().mean())
+    # In pieces: an hour in double precision would not fit beside itself.
+    total = sum(float(part.double().square().sum()) for part in wave.split(PIECE))
+    power = total / wave.numel()
     return 10 * math.log10(power) if power > 0 else -math.inf
 
 
@@ -137,7 +140,8 @@ def trim(
     frame = max(1, sample_rate // 50)
     n_frames = -(-wave.numel() // frame)
     padded = torch.nn.functional.pad(wave, (0, n_frames * frame - wave.numel()))
-    power = padded.view(n_frames, frame).double().square().mean(dim=1)
+    frames = padded.view(n_frames, frame).split(max(1, PIECE // frame))
+    power = torch.cat([part.double().square().mean(dim=1) for part in frames])
     if 10 * math.log10(float(power.max()) + 1e-30) < SILENCE_DB:
         return wave
     loud = torch.nonzero(power > power.max() * 10 ** (-top_db / 10)).flatten()

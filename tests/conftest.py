@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 import os
+import socket
+import sys
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import soundfile
 
 from clepdg_lib.files import PROJECT
+
+
+def _refuse_network(event, args):
+    """Let tests talk to this machine alone, whoever tries it (PEP 578)."""
+    if event == "socket.connect":
+        address = args[1]
+        local = not isinstance(address, tuple) or address[0] in HERE
+    elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
+        local = args[0] in (None, "", b"", *HERE, *(h.encode() for h in HERE))
+    else:
+        return
+    if not local:
+        raise OSError(f"tests have no network: {event} {args[-1]!r}")
+
+
+HERE = ("127.0.0.1", "::1", "localhost", "0.0.0.0", socket.gethostname())
+sys.addaudithook(_refuse_network)
+collect_ignore = ["soak"]  # campaigns of an hour: `make soak`
 
 EMOTIONS = ("angry", "happy", "neutral", "sad")
 
@@ -67,74 +86,9 @@ def private_cache(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def tiny_clap_folder(tmp_path_factory):
     """A whole CLAP in Hugging Face layout, with random weights and few of them."""
-    import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import (
-        ClapConfig,
-        ClapFeatureExtractor,
-        ClapModel,
-        PreTrainedTokenizerFast,
-    )
+    from soak.tiny import make_model
 
-    from clepdg_lib.captions import caption_corpus
-    from clepdg_lib.clap import Clap
-
-    words = {w for s in caption_corpus(n_mixed=0) for w in s.replace(",", " ,").split()}
-    names = ["<s>", "<pad>", "</s>", "<unk>", *sorted(words)]
-    vocabulary = {name: i for i, name in enumerate(names)}
-    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    inner.pre_tokenizer = pre_tokenizers.Whitespace()
-    inner.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
-    )
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=inner,
-        model_max_length=62,
-        **{"bos_token": "<s>", "eos_token": "</s>", "cls_token": "<s>"},
-        **{"sep_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"},
-    )
-    text = {
-        "vocab_size": len(names),
-        "hidden_size": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 64,
-        "max_position_embeddings": 64,
-        "projection_dim": 16,
-    }
-    sound = {
-        "spec_size": 128,
-        "num_mel_bins": 64,
-        "patch_size": 8,
-        "patch_stride": [8, 8],
-        "patch_embeds_hidden_size": 16,
-        "window_size": 4,
-        "depths": [1, 1, 1],
-        "num_attention_heads": [1, 2, 4],
-        "num_hidden_layers": 3,
-        "hidden_size": 64,
-        "projection_dim": 16,
-        "enable_fusion": False,
-    }
-    config = ClapConfig(text_config=text, audio_config=sound, projection_dim=16)
-    extractor = ClapFeatureExtractor(
-        sampling_rate=16_000,
-        hop_length=192,
-        fft_window_size=1024,
-        max_length_s=3,
-        frequency_min=50,
-        frequency_max=8000,
-        truncation="rand_trunc",
-        padding="repeatpad",
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = ClapModel(config)
-        for weight in model.text_model.parameters():
-            if weight.ndim == 2:  # or all sentences would come out alike
-                weight.data *= 8
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    return Clap(model, tokenizer, extractor).save(folder)
+    return make_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture(scope="session")
@@ -148,39 +102,9 @@ def tiny_clap(tiny_clap_folder):
 @pytest.fixture
 def feeling_corpus(tmp_path):
     """Make a corpus in which emotions are pitches: easy even for tiny models."""
-    from clepdg_lib.corpora import Corpus
+    from soak.tiny import make_corpus
 
-    def make(name="tones", *, n_each=2, emotions=EMOTIONS, domains=("here",), seed=0):
-        draw = np.random.default_rng(seed)
-        rows = []
-        for domain in domains:
-            for emotion in emotions:
-                for k in range(n_each):
-                    clip = f"{domain}/{emotion}-{k}"
-                    path = tmp_path / name / f"{clip}.wav"
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    pitch = 200.0 * 2.0 ** list(EMOTIONS).index(emotion)
-                    time = np.arange(16_000) / 16_000
-                    wave = 0.3 * np.sin(
-                        2 * np.pi * pitch * time * draw.uniform(0.9, 1.1)
-                    )
-                    wave += 0.003 * draw.standard_normal(len(time))
-                    soundfile.write(path, wave.astype(np.float32), 16_000)
-                    split = ("train", "test")[k % 2]
-                    rows.append(
-                        {
-                            "path": str(path),
-                            "clip": clip,
-                            "corpus": name,
-                            "emotion": emotion,
-                            "speaker": f"{name}-{domain}-{split}",
-                            "sex": "",
-                            "language": "en",
-                            "domain": domain,
-                            "split": split,
-                            "text": "",
-                        }
-                    )
-        return Corpus(name, pd.DataFrame(rows))
+    def make(name="tones", **how):
+        return make_corpus(tmp_path / name, name=name, **how)
 
     return make

@@ -362,7 +362,9 @@ def test_a_csv_of_ones_own_keeps_what_it_says(make_corpus):
             ("a/2", "sad", "02", "street", "test"),
         ]
         assert corpus.clips["seconds"].tolist() == [0.25, 0.25]
-        assert corpus.problems["problem"].item().startswith("line 4")
+        unlisted, missing = sorted(corpus.problems["problem"], reverse=True)
+        assert unlisted == "not listed in clips.csv"
+        assert missing.startswith("line 4")
         assert corpus.name == "corpus"
 
 
@@ -435,6 +437,7 @@ def test_an_empty_folder_of_ones_own_names_the_suffixes(tmp_path):
         (b"path,emotion\n\xff\xfe\x00,sad\n", "cannot be read"),
         (b"path,feeling\na.wav,sad\n", "lacks the columns"),
         (b'path,emotion\n"a.wav,sad\n', "cannot be read"),
+        (b"path,emotion\na.wav,sad,7\n", "more cells than its header names"),
     ],
 )
 def test_metadata_that_cannot_be_read_is_named(tmp_path, content, told):
@@ -478,6 +481,39 @@ def test_the_same_bytes_under_two_labels_or_speakers_are_none(make_corpus, copy)
 def test_two_suffixes_of_one_clip_count_once(make_corpus):
     corpus = load_corpus(make_corpus("sad/a.wav", "sad/a.flac"))
     assert len(corpus) == 1 and "second file" in corpus.problems["problem"].item()
+
+
+def test_one_clip_listed_with_two_labels_is_none(make_corpus):
+    root = make_corpus("a.wav", "b.wav")
+    (root / "clips.csv").write_text("path,emotion\na.wav,sad\nb.wav,sad\na.wav,angry\n")
+    corpus = load_corpus(root)
+    assert list(corpus.clips["clip"]) == ["b"]
+    assert "two labels" in " ".join(corpus.problems["problem"])
+
+
+def test_two_layouts_in_one_folder_are_reported(make_corpus):
+    root = make_corpus("sad/a.wav", "loose.wav", "sda/c.wav")
+    corpus = load_corpus(root)
+    assert list(corpus.clips["clip"]) == ["sad/a"]
+    told = dict(corpus.problems[["path", "problem"]].to_numpy())
+    assert "outside an emotion's folder" in told[str(root / "loose.wav")]
+    (root / "clips.csv").write_text("path,emotion\nloose.wav,sad\n")
+    corpus = load_corpus(root)
+    assert list(corpus.clips["clip"]) == ["loose"]
+    assert set(corpus.problems["problem"]) == {"not listed in clips.csv"}
+    assert corpus.problems["known"].all()
+
+
+def test_a_report_counts_by_reason(make_corpus):
+    root = make_corpus("a.wav")
+    lines = ["path,emotion", "a.wav,sad", "b.wav,sad", "c.wav,sad", "a.wav,sda"]
+    (root / "clips.csv").write_text("\n".join(lines) + "\n")
+    corpus = load_corpus(root)
+    report = corpus.report()
+    assert list(report["files"]) == [2, 1] and report["files"].sum() == 3
+    assert report["problem"][0] == "line # of clips.csv: no such file"
+    assert report["first"][0] == str(root / "b.wav")
+    assert len(load_corpus(make_corpus("sad/a.wav", folder="fine")).report()) == 0
 
 
 def test_names_from_anywhere_are_read(make_corpus):
@@ -557,6 +593,42 @@ def test_no_speaker_can_be_in_two_splits(people):
     )
     with pytest.raises(CorpusError, match="anna"):
         load_corpus(people)
+
+
+def test_no_split_leaves_a_table_that_was_written_into(people):
+    corpus = load_corpus(people)
+    row = corpus.clips.index[corpus.clips["split"] == "train"][0]
+    corpus.clips.loc[row, "split"] = "test"
+    if corpus.clips.groupby("speaker")["split"].nunique().max() > 1:
+        with pytest.raises(CorpusError, match="more than one split"):
+            corpus.select(splits="test")
+    else:
+        pytest.fail("the speaker of that row has only one clip: nothing was tested")
+
+
+def test_a_recording_in_two_splits_is_on_one_side_only(make_corpus, caplog):
+    one = make_corpus("sad/anna/a.wav", "sad/anna/b.wav", folder="one")
+    two = make_corpus("sad/bert/c.wav", "angry/carl/d.wav", folder="two")
+    shutil.copy(one / "sad/anna/a.wav", two / "sad/bert/copy.wav")
+    shutil.copy(one / "sad/anna/b.wav", two / "angry/carl/other.wav")
+    parts = load_corpus(one), load_corpus(two)
+    sides = [
+        corpus.clips.assign(split=s) for corpus, s in zip(parts, SPLITS, strict=False)
+    ]
+    parts = [Corpus(name, clips) for name, clips in zip(("1", "2"), sides, strict=True)]
+    with pytest.raises(CorpusError, match="3 files are also, byte for byte.*'drop'"):
+        join_corpora(*parts)
+    with pytest.raises(CorpusError, match="'raise' or 'drop'"):
+        join_corpora(*parts, doubles="keep")
+    with caplog.at_level(logging.WARNING):
+        both = join_corpora(*parts, doubles="drop")
+    assert sorted(both.clips["clip"]) == ["angry/carl/d", "sad/anna/a", "sad/bert/c"]
+    assert "3 files left out" in caplog.text
+    assert both.report()["files"].sum() == 3
+    copies = both.problems["path"].str.contains("copy.wav")
+    assert (
+        f"same bytes as {one / 'sad/anna/a.wav'}" in both.problems[copies].to_string()
+    )
 
 
 def test_joined_corpora_keep_their_speakers_apart(make_corpus):

@@ -1,15 +1,20 @@
 """Files are written whole and proved whole."""
 
+import errno
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
 
 from clepdg_lib import files
 from clepdg_lib.files import (
+    ChangedFileError,
     MissingFileError,
+    WriteError,
     cache_root,
     data_root,
+    refuse_changed,
     sha256,
     verify_checksums,
     write_atomically,
@@ -83,3 +88,71 @@ def test_checksums_of_nothing_say_what_is_missing(tmp_path):
         write_checksums(tmp_path / "absent")
     with pytest.raises(MissingFileError, match="write_checksums"):
         verify_checksums(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.ENOSPC, "free some space"),
+        (errno.EROFS, "read-only"),
+        (errno.EACCES, "you may not write there"),
+        (errno.EIO, "choose another folder"),
+    ],
+)
+def test_what_cannot_be_written_is_told_and_nothing_changes(
+    tmp_path, monkeypatch, number, told
+):
+    target = write_atomically(tmp_path / "note.txt", "old")
+
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(WriteError, match=told) as error:
+        write_atomically(target, "new")
+    assert str(target) in str(error.value) and error.value.errno == number
+    assert target.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["note.txt"]
+
+
+def test_a_place_that_is_no_folder_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WriteError, match="was not written"):
+        write_atomically(tmp_path / "file" / "note.txt", "new")
+
+
+def test_what_a_killed_process_left_is_swept_after_an_hour(tmp_path):
+    old, young = tmp_path / ".note.txt.abcd1234", tmp_path / ".note.txt.efgh5678"
+    other = tmp_path / ".note.txt.much-longer"
+    for file in (old, young, other):
+        file.write_text("half")
+        os.utime(file, (1, 1))
+    os.utime(young)
+    write_atomically(tmp_path / "note.txt", "whole")
+    left = sorted(p.name for p in tmp_path.iterdir())
+    assert left == [young.name, other.name, "note.txt"]
+
+
+def test_the_content_is_on_the_disk_before_the_name_is(tmp_path, monkeypatch):
+    calls = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda f: calls.append("sync") or fsync(f))
+    monkeypatch.setattr(
+        os, "replace", lambda a, b: calls.append("name") or replace(a, b)
+    )
+    write_atomically(tmp_path / "note.txt", "content")
+    assert calls == ["sync", "name", "sync"]  # the last one: the folder's list
+
+
+def test_a_folder_that_changed_is_refused_by_name(tmp_path):
+    for name in ("a.bin", "b.bin", "README.md"):
+        (tmp_path / name).write_text(name)
+    refuse_changed(tmp_path)  # no list, no promise
+    write_checksums(tmp_path)
+    refuse_changed(tmp_path)
+    (tmp_path / "README.md").write_text("other words")
+    refuse_changed(tmp_path)
+    (tmp_path / "b.bin").write_text("other")
+    (tmp_path / "c.py").write_text("")
+    with pytest.raises(ChangedFileError, match="b.bin differs.*c.py is not listed"):
+        refuse_changed(tmp_path)

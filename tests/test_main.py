@@ -1,5 +1,7 @@
 """The command line hands each command what it needs, and says errors in one line."""
 
+import json
+import re
 import subprocess
 import sys
 import types
@@ -91,7 +93,9 @@ def test_embed_writes_arrays_without_pickles_or_paths(monkeypatch, tmp_path, cap
     out = tmp_path / "new" / "emosynth.npz"
     assert cli.main(["embed", "--out", str(out)]) == 0
     with np.load(out, allow_pickle=False) as saved:
-        assert set(saved) == {"embeddings", "clip", "emotion", "speaker"}
+        columns = {"clip", "emotion", "speaker"}
+        assert set(saved) == {"embeddings", "made_with", *columns}
+        assert "torch" in json.loads(str(saved["made_with"]))
         assert saved["embeddings"].shape == (1, 4)
         assert saved["emotion"].tolist() == ["sad"]
     assert "1 clips, 4 dimensions" in capsys.readouterr().out
@@ -102,3 +106,25 @@ def test_an_error_is_one_line_not_a_traceback(capsys):
     printed = capsys.readouterr().err
     assert printed.startswith("error: ") and "no-such-corpus" in printed
     assert "Traceback" not in printed
+
+
+def test_corpora_reports_on_one_by_file_and_count(tmp_path, write_wave, capsys):
+    write_wave(tmp_path / "mine" / "sad" / "a.wav")
+    write_wave(tmp_path / "mine" / "loose.wav")
+    assert cli.main(["corpora", str(tmp_path / "mine")]) == 0
+    printed = capsys.readouterr().out
+    assert "left out: " in printed and "loose.wav" in printed
+    assert re.search(r"1 +lies outside", printed) and "train" in printed
+    assert cli.main(["corpora", str(tmp_path / "mine"), "--strict"]) == 1
+    assert "1 files cannot be made out" in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_is_an_error_and_no_traceback(
+    tmp_path, monkeypatch, capsys
+):
+    def refuse(args):
+        raise PermissionError(13, "Permission denied", str(tmp_path / "x"))
+
+    monkeypatch.setattr(cli, "_corpora", refuse)
+    assert cli.main(["corpora"]) == 1
+    assert capsys.readouterr().err.startswith("error: ")

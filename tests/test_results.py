@@ -154,3 +154,15 @@ def test_seconds_come_from_a_whole_successful_run(project):
 def test_the_projects_pages_quote_their_results_as_measured(page):
     text = page.read_text(encoding="utf-8")
     assert fill_page(text) == text, "run `python -m clepdg_lib readme`"
+
+
+def test_campaigns_are_listed_with_what_made_them(project):
+    row = {"campaign": "power cuts", "did": "3 | SIGKILLs", "found": "0", "seconds": 7}
+    made = {"python": "3.11.7", "torch": "2.11.0"}
+    file = project / "data" / "results" / "soak.json"
+    rows = [{**row, "made_with": made}, {**row, "seconds": 600, "made_with": made}]
+    file.write_text(json.dumps({"rows": rows}))
+    lines = render("soak", project=project).splitlines()
+    assert lines[2] == r"| power cuts | 3 \| SIGKILLs | 0 | <1 |"
+    assert lines[3].endswith("| 10 |")
+    assert "Python 3.11.7, torch 2.11.0" in lines[-1]
