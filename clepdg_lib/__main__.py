@@ -70,6 +70,9 @@ def _parser() -> argparse.ArgumentParser:
         "--write", action="store_true", help="store the outputs in the notebooks"
     )
 
+    widgets = add("widgets", _widgets, "measure how fast the widgets answer")
+    widgets.add_argument("-n", type=int, default=10, help="answers of each widget")
+
     readme = add("readme", _readme, "write data/results/*.json into the README files")
     readme.add_argument(
         "--timing",
@@ -140,6 +143,12 @@ def _course(args: argparse.Namespace) -> int:
     from clepdg_lib.course import run_course
 
     return 1 if run_course(args.names, write=args.write) else 0
+
+
+def _widgets(args: argparse.Namespace) -> int:
+    from clepdg_lib.widget_speed import main as measure
+
+    return measure(n=args.n)
 
 
 def _readme(args: argparse.Namespace) -> int:
