@@ -35,7 +35,8 @@ STAGES = (
     {"exercises"},
     {"lesson"},
     {"pages"},
-    {"course", "doctor", "results"},
+    {"course", "doctor", "results", "editions"},
+    {"slides"},
     {"__main__"},
 )
 STAGE_OF = {name: i for i, names in enumerate(STAGES) for name in names}
