@@ -42,7 +42,7 @@ def player(
 def table_html(table: pd.DataFrame, *, caption: str) -> str:
     """Return ranked rows as a table, ``score`` with a bar, ``row`` left out."""
     columns = [c for c in table.columns if c != "row"]
-    head = "".join(f'<th scope="col">{escape(c)}</th>' for c in ("rank", *columns))
+    head = "".join(f'<th scope="col">{escape(c)}</th>' for c in ("no.", *columns))
     lines = []
     for rank, row in enumerate(table.to_dict("records"), start=1):
         cells = [
@@ -54,7 +54,7 @@ def table_html(table: pd.DataFrame, *, caption: str) -> str:
         body = "".join(f"<td>{cell}</td>" for cell in cells)
         lines.append(f'<tr><th scope="row">{rank}</th>{body}</tr>')
     return (
-        f"<table><caption>{escape(caption)}</caption>"
+        f"<table><caption style='white-space:nowrap'>{escape(caption)}</caption>"
         f"<tr>{head}</tr>{''.join(lines)}</table>"
     )
 
@@ -71,7 +71,7 @@ def bars_html(
     columns = ("emotion", *probabilities.columns)
     head = "".join(f'<th scope="col">{escape(str(c))}</th>' for c in columns)
     return (
-        f"<table><caption>{escape(caption)}</caption>"
+        f"<table><caption style='white-space:nowrap'>{escape(caption)}</caption>"
         f"<tr>{head}</tr>{''.join(lines)}</table>"
     )
 

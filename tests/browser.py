@@ -51,7 +51,7 @@ def open_browser():
     arguments = ["--no-sandbox", "--disable-background-networking", "--mute-audio"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=arguments)
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page = browser.new_page(viewport={"width": 1280, "height": 1700})
         page.set_default_timeout(30_000)
         yield page
         browser.close()

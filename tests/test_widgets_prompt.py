@@ -65,7 +65,7 @@ def test_prompts_and_names_are_escaped(search):
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
     assert "&lt;b&gt;" in html
-    assert 'scope="col"' in html and "<caption>" in html
+    assert 'scope="col"' in html and "<caption" in html
 
 
 @pytest.mark.parametrize("prompt", ["", "   ", "\n"])
