@@ -43,9 +43,9 @@ def lab(tmp_path_factory):
         nbformat.write(notebook, folder / f"{name}.ipynb")
     with open_browser() as page:
         settings = tmp_path_factory.mktemp("settings")
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         with open_lab(folder, settings) as address:
             yield page, address
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
 
 
 def run_all(page, address, name):
@@ -183,7 +183,6 @@ def test_a_lesson_runs_in_a_browser_and_its_widget_answers(lab, name):
     state = run_all(page, address, name)
     assert state["errors"] == []
     assert state["ran"] == state["n"]
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     assert page.get_by_text("Error displaying widget").count() == 0
     if name in DRIVES:
         DRIVES[name](page, expect)
