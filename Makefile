@@ -13,7 +13,7 @@ NBVAL := --nbval-lax --nbval-current-env \
 	--nbval-cell-timeout=180 --nbval-kernel-startup-timeout=60
 
 .DEFAULT_GOAL := help
-.PHONY: help course test lab benchmark soak clean .venv
+.PHONY: help course test lab student slides benchmark soak clean .venv
 
 help:  ## say what can be made
 	@sed -n 's/^\([a-z.]*\):[^#]*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) \
@@ -47,6 +47,13 @@ test: .venv/.installed  ## check style, run all tests, examples and notebooks
 
 lab: .venv/.installed  ## open the first notebook in JupyterLab
 	$(BIN)/jupyter lab --ip=127.0.0.1 notebooks/00_welcome.ipynb
+
+student: .venv/.installed  ## write build/student: the notebooks without solutions
+	$(BIN)/python -m clepdg_lib student
+
+LESSON ?= 00
+slides: .venv/.installed  ## write build/slides: one lesson (LESSON=04) as slides
+	$(BIN)/python -m clepdg_lib slides $(LESSON)
 
 benchmark: .venv/.benchmark  ## leave-one-corpus-out on real speech (CLEPDG_CORPORA)
 	@mkdir -p build

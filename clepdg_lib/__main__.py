@@ -76,6 +76,17 @@ def _parser() -> argparse.ArgumentParser:
         "--write", action="store_true", help="store the outputs in the notebooks"
     )
 
+    student = add("student", _student, "write the notebooks without their solutions")
+    student.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="else build/student"
+    )
+
+    slides = add("slides", _slides, "write a notebook as slides")
+    slides.add_argument("name", nargs="?", default="00", help="number or name; else 00")
+
+    widgets = add("widgets", _widgets, "measure how fast the widgets answer")
+    widgets.add_argument("-n", type=int, default=10, help="answers of each widget")
+
     readme = add("readme", _readme, "write data/results/*.json into the README files")
     readme.add_argument(
         "--timing",
@@ -160,6 +171,25 @@ def _course(args: argparse.Namespace) -> int:
     from clepdg_lib.course import run_course
 
     return 1 if run_course(args.names, write=args.write) else 0
+
+
+def _student(args: argparse.Namespace) -> None:
+    from clepdg_lib.editions import STUDENT, write_student_edition
+
+    folder = write_student_edition(args.out or STUDENT)
+    print(f"wrote {len(list(folder.glob('*.ipynb')))} notebooks without solutions")
+
+
+def _slides(args: argparse.Namespace) -> None:
+    from clepdg_lib.slides import write_slides
+
+    print(f"wrote {write_slides(args.name).name} into build/slides")
+
+
+def _widgets(args: argparse.Namespace) -> int:
+    from clepdg_lib.widget_speed import main as measure
+
+    return measure(n=args.n)
 
 
 def _readme(args: argparse.Namespace) -> int:

@@ -27,6 +27,7 @@ INSTALL = "run `make .venv`, or `pip install -e .` in your own environment"
 BUNDLED_FOLDERS = ("emosynth", "models/clap-mini", "models/clep-mini")
 MIN_MEMORY_GB = 2.0
 MIN_DISK_GB = 1.0
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,21 @@ def _corpora() -> Iterator[Finding]:
         yield Finding("real corpora: none asked for (optional: set CLEPDG_CORPORA)")
 
 
+def find_browser() -> str:
+    """Path of a Chromium for the browser tests, or ""."""
+    return next((path for name in BROWSERS if (path := shutil.which(name))), "")
+
+
+def _browser() -> Iterator[Finding]:
+    if path := find_browser():
+        yield Finding(f"browser {Path(path).name} is here; `make test` drives it")
+    else:
+        yield Finding(
+            "browser: any that you like, here or elsewhere. (To test the widgets in a "
+            "real one, `make test` wants chromium: apt-get install chromium.)"
+        )
+
+
 def _network() -> Iterator[Finding]:
     yield Finding("network: not needed")
 
@@ -172,6 +188,7 @@ QUESTIONS: tuple[Callable[[], Iterator[Finding]], ...] = (
     _disk,
     _data,
     _corpora,
+    _browser,
     _network,
 )
 

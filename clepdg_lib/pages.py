@@ -35,6 +35,13 @@ nav a, .course a { color: #0b57a4; text-decoration: underline; }
   border-bottom: 1px solid #ccc; }
 img { max-width: 100%; height: auto; }
 math { font-size: 1.1em; }
+/* What Jupyter's theme leaves too pale to read, or tells by colour alone. */
+.jp-InputPrompt, .jp-OutputPrompt { color: #4a4a4a !important; opacity: 1 !important; }
+.jp-RenderedHTMLCommon a:link { text-decoration: underline !important; }
+.highlight .c, .highlight .c1, .highlight .ch { color: #2b6464 !important; }
+.highlight .o, .highlight .ow { color: #7b12b8 !important; }
+.highlight .nn, .highlight .nf, .highlight .nc { color: #0000c0 !important; }
+.highlight .mi, .highlight .mf, .highlight .si { color: #006400 !important; }
 """
 
 

@@ -24,11 +24,21 @@ STAGES = (
     {"judging"},
     {"benchmark"},
     {"plots"},
+    {"planes"},
+    {
+        "widgets_contexts",
+        "widgets_map",
+        "widgets_mixer",
+        "widgets_prompt",
+        "widgets_voice",
+    },
     {"widgets"},
+    {"widget_speed"},
     {"exercises"},
     {"lesson"},
     {"pages"},
-    {"course", "doctor", "results"},
+    {"course", "doctor", "results", "editions"},
+    {"slides"},
     {"__main__"},
 )
 STAGE_OF = {name: i for i, names in enumerate(STAGES) for name in names}

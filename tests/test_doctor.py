@@ -81,6 +81,18 @@ def test_a_corpora_folder_that_is_none_is_found(data, monkeypatch):
     assert "nowhere/at/all" in fix.text and fix.remedy
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_browser_is_named_and_a_missing_one_mends_nothing(monkeypatch, there):
+    path = "/usr/bin/chromium-browser"
+    found = {"chromium-browser": path} if there else {}
+    monkeypatch.setattr(doctor.shutil, "which", found.get)
+    (finding,) = doctor._browser()
+    assert finding.remedy == ""
+    assert ("chromium-browser is here" in finding.text) == there
+    assert ("apt-get install chromium" in finding.text) != there
+    assert doctor.find_browser() == (path if there else "")
+
+
 def test_one_question_that_cannot_be_asked_does_not_silence_the_others(
     data, monkeypatch
 ):

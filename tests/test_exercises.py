@@ -1,29 +1,13 @@
 """Every check accepts a right answer and refuses the usual wrong ones, with a hint."""
 
-import math
-
+import nbformat
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
+from clepdg_lib.editions import NOTEBOOKS, find_exercises
 from clepdg_lib.exercises import CHECKS, NOT_YET, RIGHT, WRONG, judge
-
-
-def loudness(wave):
-    return 20 * torch.log10(wave.square().mean().sqrt())
-
-
-def mix_noise(voice, noise, snr_db):
-    ratio = voice.square().mean() / noise.square().mean()
-    return voice + noise * (ratio / 10 ** (snr_db / 10)).sqrt()
-
-
-def uar(truth, predicted):
-    recalls = []
-    for emotion in set(truth):
-        mine = [p for t, p in zip(truth, predicted, strict=True) if t == emotion]
-        recalls.append(sum(p == emotion for p in mine) / len(mine))
-    return sum(recalls) / len(recalls)
 
 
 def precision(truth, predicted):
@@ -32,11 +16,6 @@ def precision(truth, predicted):
         said = [t for t, p in zip(truth, predicted, strict=True) if p == emotion]
         values.append(sum(t == emotion for t in said) / max(len(said), 1))
     return sum(values) / len(values)
-
-
-def label_targets(labels):
-    same = (labels[:, None] == labels[None, :]).float()
-    return same / same.sum(dim=1, keepdim=True)
 
 
 def mix_weights(before, after, share):
@@ -53,34 +32,55 @@ def insert_context(start, context, words):
     return torch.cat([start, context.expand(len(words), -1, -1), words], dim=1)
 
 
-def style_loss(new, old):
-    return F.cosine_similarity(new[None], old).abs().mean()
-
-
 def close_gap(audio, mean_audio, mean_text):
     return F.normalize(audio - mean_audio + mean_text, dim=-1)
+
+
+def by_place(audio, places, mean_text, *, sort=False):
+    parts = []
+    for name in sorted(set(places)):
+        rows = [i for i, place in enumerate(places) if place == name]
+        moved = close_gap(audio[rows], audio[rows].mean(dim=0), mean_text)
+        parts += zip(rows, moved, strict=True)
+    return torch.stack(
+        [row for _, row in (parts if sort else sorted(parts, key=first))]
+    )
+
+
+def first(pair):
+    return pair[0]
+
+
+def consistency(placed, plain, temperature):
+    logits = (placed @ plain.T / temperature).flatten(0, -2)
+    return F.cross_entropy(logits, torch.arange(3).repeat(len(logits) // 3))
+
+
+def paired(one, other, draws, *, tails=(2.5, 97.5)):
+    return np.percentile((one - other)[draws].mean(axis=1), tails)
+
+
+def separate(one, other, draws):
+    (a, b), (c, d) = paired(one, 0 * one, draws), paired(other, 0 * other, draws)
+    return a - d, b - c
 
 
 def leave_one_out(domains):
     return [([d for d in domains if d != test], test) for test in domains]
 
 
-SOLUTIONS = {
-    "00.1": loudness,
-    "00.2": mix_noise,
-    "01.1": lambda audio, text: (audio @ text.T).argmax(dim=1),
-    "01.2": uar,
-    "02.1": label_targets,
-    "02.2": mix_weights,
-    "03.1": insert_context,
-    "03.2": style_loss,
-    "04.1": lambda audio, text: (audio.mean(dim=0) - text.mean(dim=0)).norm(),
-    "04.2": close_gap,
-    "05.1": leave_one_out,
-    "05.2": lambda validation, test: test[max(validation, key=validation.get)],
-    "06.1": lambda seconds, window: math.ceil(seconds / window),
-    "06.2": lambda n_clips, ms, factor: n_clips * ms * factor / 3_600_000,
-}
+def _from_the_notebooks():
+    """The worked solutions, run as a student would run them."""
+    found = {}
+    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+        for exercise in find_exercises(nbformat.read(path, as_version=4)):
+            names = {"torch": torch, "F": F}
+            exec(compile(exercise.solution, exercise.number, "exec"), names)
+            found[exercise.number] = names[exercise.name]
+    return found
+
+
+SOLUTIONS = _from_the_notebooks()
 # Exercise, a usual mistake, and a word that the hint about it must hold.
 MISTAKES = [
     ("00.1", lambda w: 10 * torch.log10(w.square().mean().sqrt()), "amplitude"),
@@ -109,14 +109,31 @@ MISTAKES = [
     ("03.1", lambda s, c, w: torch.cat([s, c, w], dim=1), "stopped with"),
     ("03.2", lambda new, old: F.cosine_similarity(new[None], old).mean(), "absolute"),
     ("03.2", lambda new, old: (old @ new).abs().mean(), "length"),
+    ("03.3", lambda p, e, t: consistency(p, e, 1 / t), "divide"),
+    ("03.3", lambda p, e, t: consistency(p, e, 1.0), "not used"),
+    (
+        "03.3",
+        lambda p, e, t: consistency(p.transpose(0, 1), e, t),
+        "in row e of every context",
+    ),
+    ("03.3", lambda p, e, t: (p @ e.T / t).softmax(dim=-1), "average over all"),
     ("04.1", lambda a, t: torch.cdist(a, t).mean(), "first"),
     ("04.2", lambda a, m, t: a - m + t, "normalise"),
     ("04.2", lambda a, m, t: F.normalize(a - m, dim=-1), "mean of text"),
+    ("04.1", lambda a, t: (a.mean() - t.mean()).norm(), "first"),
+    ("04.3", lambda a, p, t: close_gap(a, a.mean(dim=0), t), "each place has its own"),
+    ("04.3", lambda a, p, t: by_place(a, p, t, sort=True), "changed places"),
+    ("04.3", lambda a, p, t: 2 * by_place(a, p, t), "take away"),
     ("05.1", lambda domains: [(domains, d) for d in domains], "leakage"),
     ("05.1", lambda domains: leave_one_out(domains)[:1], "3 folds"),
     ("05.2", lambda validation, test: max(test.values()), "rule 3"),
     ("05.2", lambda validation, test: max(validation.values()), "too good"),
     ("05.2", lambda v, t: t[min(v, key=v.get)] - 0.1, "choose by validation"),
+    ("05.3", lambda a, b, d: paired(b, a, d), "other way round"),
+    ("05.3", lambda a, b, d: paired(a, b, d, tails=(5, 95)), "too narrow"),
+    ("05.3", lambda a, b, d: separate(a, b, d), "too wide"),
+    ("05.3", lambda a, b, d: [(a - b).mean()], "low and a high end"),
+    ("06.1", lambda seconds, window: seconds / window, "round up"),
     ("06.1", lambda seconds, window: int(seconds // window), "round up"),
     ("06.2", lambda n_clips, ms, factor: n_clips * ms / 3_600_000, "factor"),
     ("06.2", lambda n_clips, ms, factor: n_clips * ms * factor / 3_600, "seconds"),
@@ -143,8 +160,12 @@ def test_a_usual_mistake_gets_a_hint_about_its_cause(number, answer, hint):
 
 
 @pytest.mark.parametrize("number", CHECKS)
-def test_every_exercise_was_fed_a_mistake(number):
-    assert number in {mistake[0] for mistake in MISTAKES}
+def test_every_exercise_was_fed_two_mistakes(number):
+    assert sum(mistake[0] == number for mistake in MISTAKES) >= 2
+
+
+def test_every_check_is_asked_in_a_notebook():
+    assert sorted(SOLUTIONS) == sorted(CHECKS)
 
 
 def test_a_forgotten_return_is_told_apart():

@@ -15,7 +15,8 @@ import torch
 from clepdg_lib import __main__ as cli
 from clepdg_lib import clap, corpora, course, doctor, results
 
-COMMANDS = ["doctor", "corpora", "embed", "finetune", "benchmark", "course", "readme"]
+COMMANDS = ["doctor", "corpora", "embed", "finetune", "benchmark", "course", "student"]
+COMMANDS += ["slides", "widgets", "readme"]
 
 
 def test_help_lists_the_commands_at_once():

@@ -28,6 +28,16 @@ BOX = {
     "next": r"\bnext\b",
 }
 
+# Each widget, and what shows a still version of it to readers without a kernel.
+TWINS = {
+    "explore_prompts": "render_prompt_results",
+    "mix_environments": "render_environment",
+    "view_contexts": "render_context",
+    "explore_embeddings": "render_embedding_map",
+    "try_your_voice": "render_voice",
+}
+ENDING = ("What you learned", "Limits", "References", "Licences")
+
 
 def problems(notebook: nbformat.NotebookNode, *, folder: Path) -> list[str]:
     """Everything that is wrong with a notebook, in words."""
@@ -169,6 +179,53 @@ def test_a_notebook_checks_exercises_of_its_own(name):
     assert {number[:2] for number in asked} <= {name[:2]}
 
 
+def lesson_problems(notebook: nbformat.NotebookNode) -> list[str]:
+    """What a lesson, more than any notebook, must have and has not."""
+    code = [c for c in notebook.cells if c.cell_type == "code"]
+    text = "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
+    printed = "".join(o.get("text", "") for o in code[0].outputs) if code else ""
+    found = [
+        f"the first cell does not print the version of {package}"
+        for package in ("torch", "transformers")
+        if not re.search(rf"\b{package} \d+\.\d+", printed)
+    ]
+    end = text[text.rfind("## What you learned") :]
+    found += [f"no part {part!r} at the end" for part in ENDING if part not in end]
+    quiz = text.partition("## Check yourself")[2].partition("## What you learned")[0]
+    questions = re.split(r"^\*\*\d\. ", quiz, flags=re.MULTILINE)[1:]
+    if len(questions) != 3:
+        found.append(f"{len(questions)} questions to check oneself, not three")
+    for number, question in enumerate(questions, start=1):
+        asked, _, answer = question.partition("<details>")
+        for option in "abc":
+            if not re.search(rf"(?<!\w){option}\)", asked):
+                found.append(f"question {number} has no option {option})")
+            if not re.search(rf"(?<!\w)[(*]*{option}(?:\*|\)|\.)", answer):
+                found.append(f"question {number} gives no reason for {option})")
+    calls = [
+        {n for n in (*TWINS, *TWINS.values()) if re.search(rf"\b{n}\(", c.source)}
+        for c in code
+    ]
+    for index, used in enumerate(calls):
+        for widget in used & set(TWINS):
+            if not any(
+                TWINS[widget] in later for later in calls[index + 1 : index + 4]
+            ):
+                found.append(f"no still version below {widget}")
+    return found
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_a_lesson_is_whole(name):
+    notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+    assert lesson_problems(notebook) == []
+
+
+def test_each_widget_is_in_a_lesson():
+    text = "".join((FOLDER / f"{n}.ipynb").read_text(encoding="utf-8") for n in FOUND)
+    assert [w for w in TWINS if f"{w}(" not in text] == []
+
+
 @pytest.mark.parametrize("name", FOUND)
 def test_a_notebook_links_to_its_neighbours(name):
     names = list(LESSONS)
@@ -237,6 +294,34 @@ def test_each_fault_is_noticed(notebook, words):
     found = problems(notebook, folder=Path(__file__).parent)
     assert len(found) == 1
     assert words in found[0]
+
+
+def _lesson(*, quiz=3, twin=True, versions="torch 2.11.0, transformers 5.2.0"):
+    question = "**{}. Why?**\n\na) x b) y c) z\n\n<details>**b.** so. *a* no. c) no."
+    text = "## Check yourself\n\n"
+    text += "\n\n".join(question.format(i + 1) for i in range(quiz))
+    text += "\n\n## What you learned\n\n**Limits.** **References** **Licences.**"
+    first = nbformat.v4.new_code_cell("x", outputs=[_stream("stdout", versions)])
+    cells = [first, nbformat.v4.new_code_cell("view_contexts(clep, tuned)")]
+    if twin:
+        cells.append(nbformat.v4.new_code_cell("render_context(read, 1)"))
+    return nbformat.v4.new_notebook(cells=[*cells, nbformat.v4.new_markdown_cell(text)])
+
+
+def test_what_a_lesson_lacks_is_noticed():
+    assert lesson_problems(_lesson()) == []
+    assert lesson_problems(_lesson(quiz=2)) == [
+        "2 questions to check oneself, not three"
+    ]
+    assert lesson_problems(_lesson(twin=False)) == [
+        "no still version below view_contexts"
+    ]
+    (found,) = lesson_problems(_lesson(versions="torch 2.11.0"))
+    assert "transformers" in found
+    bare = _lesson()
+    bare.cells[-1].source = bare.cells[-1].source.replace(" *a* no.", "")
+    found = lesson_problems(bare)
+    assert found == [f"question {i} gives no reason for a)" for i in (1, 2, 3)]
 
 
 def test_a_clean_notebook_has_no_problem():
