@@ -29,6 +29,7 @@ from clepdg_lib.audio import AudioError, LogMel, check_wave, read_audio, resampl
 from clepdg_lib.embedding import EmbeddedCorpus, embed_corpus, embed_waves
 from clepdg_lib.files import data_root
 from clepdg_lib.pretrained import read_parts, write_parts
+from clepdg_lib.tower import choose_way, hear, plain_features
 
 __all__ = ["BUNDLED", "Clap", "EmbeddedCorpus", "embed_corpus", "load_clap"]
 
@@ -66,6 +67,7 @@ class Clap:
         self.device = torch.device(device)
         self.dim = int(model.config.projection_dim)
         self.history: pd.DataFrame | None = None
+        self._way: Any = "untried"  # how `tower` runs it, chosen at the first clip
 
     def __repr__(self) -> str:
         millions = sum(p.numel() for p in self.model.parameters()) / 1e6
@@ -139,18 +141,17 @@ class Clap:
     @torch.no_grad()
     def embed_mels(self, mels: torch.Tensor, *, batch_size: int = 64) -> torch.Tensor:
         """Embed log-mel pictures (n, 1, frames, mels) -> (n, dim)."""
+        if self._way == "untried":
+            self._way = choose_way(self.model, n_frames=self.log_mel.n_frames)
         parts = [
-            self.audio_features(part.to(self.device)).cpu()
+            hear(self.model, part.to(self.device), way=self._way).cpu()
             for part in mels.float().split(batch_size)
         ]
         return torch.cat(parts)
 
     def audio_features(self, mels: torch.Tensor) -> torch.Tensor:
         """Run the audio tower, with gradients: (n, 1, frames, mels) -> (n, dim)."""
-        longer = torch.zeros(len(mels), 1, dtype=torch.bool, device=mels.device)
-        return self.model.get_audio_features(
-            input_features=mels, is_longer=longer
-        ).pooler_output.float()
+        return plain_features(self.model, mels)
 
     def _wave(self, clip: Clip, sample_rate: int, name: str) -> torch.Tensor:
         if isinstance(clip, (str, Path)):
