@@ -224,11 +224,14 @@ class LogMel:
         batch = batch.to(torch.float64 if exact else torch.float32)
         frames = batch.unfold(-1, self.n_fft, self.hop_length)  # (n, F, n_fft)
         spectrum = torch.fft.rfft(frames * _hann(self.n_fft).to(batch))
-        power = (spectrum.real.square() + spectrum.imag.square()).float()
-        mel = power @ self._filters().to(power)  # (n, F, M)
+        filters, first, stop = self._filters()  # no band listens beyond these bins
+        heard = spectrum[..., first:stop]
+        real, imaginary = heard.real.float(), heard.imag.float()
+        power = real.square_().addcmul_(imaginary, imaginary)
+        mel = power @ filters.to(power)  # (n, F, M)
         return mel.clamp_min_(1e-10).log10_().mul_(10).unsqueeze(1)
 
-    def _filters(self) -> torch.Tensor:
+    def _filters(self) -> tuple[torch.Tensor, int, int]:
         return _mel_filters(
             self.n_fft,
             self.n_mels,
@@ -247,8 +250,12 @@ def _hann(n_fft: int) -> torch.Tensor:
 @functools.lru_cache(maxsize=8)
 def _mel_filters(
     n_fft: int, n_mels: int, f_min: float, f_max: float, sample_rate: int, scale: str
-) -> torch.Tensor:
-    """Mel filters, (bins, M) float64, from transformers' own function."""
+) -> tuple[torch.Tensor, int, int]:
+    """Mel filters from transformers' own function, where they are not zero.
+
+    Returns:
+        (stop - first, M) float32, and the range of bins that they weigh.
+    """
     from transformers.audio_utils import mel_filter_bank
 
     filters = mel_filter_bank(
@@ -260,7 +267,9 @@ def _mel_filters(
         norm="slaney" if scale == "slaney" else None,
         mel_scale=scale,
     )
-    return torch.from_numpy(filters)
+    weighed = filters.any(axis=1).nonzero()[0]
+    first, stop = int(weighed[0]), int(weighed[-1]) + 1
+    return torch.from_numpy(filters[first:stop]).float(), first, stop
 
 
 def _truncation(path: Path) -> str:

@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from transformers import ClapModel
 
 AGREEMENT = 0.9999  # least cosine with transformers' own result
+AT_ONCE = 4096  # tokens that go through a first stage together, on a processor
 MASKED = -100.0  # added where a shifted window would look around the edge
 Way = torch.dtype | None  # None: as transformers does it
 
@@ -97,7 +98,9 @@ def hear(
     tokens = tokens[:, _order(stages[0].grid, stages[0].window, 0).to(mels.device)]
     # Each stage has a quarter of the tokens of the one before, so four times as many
     # clips fill the cache alike; a graphics card takes them all at once.
-    at_once = 1 if mels.device.type == "cpu" else len(mels)
+    at_once = len(mels)
+    if mels.device.type == "cpu":
+        at_once = max(1, AT_ONCE // tokens.shape[1])
     for stage in stages:
         tokens = torch.cat([stage(part) for part in tokens.split(at_once)])
         at_once *= 4
