@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,16 @@ from torch.nn import functional as F
 from transformers import ClapFeatureExtractor, ClapModel
 
 from clepdg_lib.audio import AudioError, LogMel, check_wave, read_audio, resample
-from clepdg_lib.embedding import EmbeddedCorpus, embed_corpus, embed_waves
+from clepdg_lib.cache import content_key
+from clepdg_lib.embedding import EmbeddedCorpus, embed_all, embed_corpus
 from clepdg_lib.files import data_root
-from clepdg_lib.pretrained import read_parts, write_parts
+from clepdg_lib.pretrained import REVISIONS, read_parts, write_parts
 from clepdg_lib.tower import choose_way, hear, plain_features
 
 __all__ = ["BUNDLED", "Clap", "EmbeddedCorpus", "embed_corpus", "load_clap"]
 
 BUNDLED = ("clap-mini", "clep-mini")
+WORTH_CACHING = 8  # clips: below, finding the model's name takes as long as hearing
 Clip = str | Path | torch.Tensor | np.ndarray
 
 
@@ -81,6 +83,7 @@ class Clap:
         sample_rate: int = 16_000,
         batch_size: int = 64,
         on_error: str = "raise",
+        cache: bool = True,
         progress: bool = False,
     ) -> torch.Tensor:
         """Embed clips, as loud as they come.
@@ -94,6 +97,8 @@ class Clap:
             batch_size: Windows that go through the tower at once.
             on_error: ``"raise"``, or ``"skip"`` to leave unusable clips out (the
                 result is then shorter) and warn with their count.
+            cache: Keep embeddings on disk, and use those kept. Fewer than 8 clips are
+                heard as fast as looked up, so they are heard.
             progress: Show a bar.
 
         Returns:
@@ -110,24 +115,28 @@ class Clap:
             raise AudioError("there are no clips to embed; pass at least one")
         problems: list[str] = []
 
-        def waves() -> Iterator[torch.Tensor]:
-            for i, clip in enumerate(clips):
-                try:
-                    yield self._wave(clip, sample_rate, f"clip {i}")
-                except AudioError as error:
-                    if on_error == "raise":
-                        raise
-                    problems.append(str(error))
+        def on_bad(i: int, error: AudioError) -> None:
+            if on_error == "raise":
+                raise error
+            problems.append(str(error))
 
-        rows = list(
-            embed_waves(
-                self,
-                waves(),
-                batch_size=batch_size,
-                total=len(clips),
-                progress=progress,
-            )
+        def key(prefix: str, i: int) -> str:
+            if isinstance(clips[i], (str, Path)):
+                return content_key(prefix, clips[i])
+            wave = np.ascontiguousarray(clips[i])
+            about = f"{prefix}|{sample_rate}|{wave.dtype}|{wave.shape}"
+            return hashlib.sha256(about.encode() + wave.tobytes()).hexdigest()
+
+        found = embed_all(
+            self,
+            lambda i: self._wave(clips[i], sample_rate, f"clip {i}"),
+            len(clips),
+            key=key if cache and len(clips) >= WORTH_CACHING else None,
+            on_bad=on_bad,
+            batch_size=batch_size,
+            progress=progress,
         )
+        rows = [found[i] for i in sorted(found)]
         if problems:
             warnings.warn(
                 f"{len(problems)} of {len(clips)} clips left out; the first: "
@@ -268,7 +277,8 @@ def load_clap(
         name: "clap-mini", "clep-mini", a folder in Hugging Face layout, or a hub
             name with a slash, such as "laion/clap-htsat-unfused".
         device: Where the model runs.
-        revision: Commit of a hub model; pin it for results that stay the same.
+        revision: Commit of a hub model; default the one that
+            `pretrained.REVISIONS` pins for LAION's, else the newest.
 
     Returns:
         The model in float32. Only safetensors are read; no code is run.
@@ -291,16 +301,19 @@ def load_clap(
             f"unknown model {name!r}. Valid are the bundled {here}, a folder with a "
             "config.json, or a hub name such as 'laion/clap-htsat-unfused'."
         )
+    revision = revision or REVISIONS.get(name)
     try:
         found, tokenizer, extractor = read_parts(source, revision=revision)
     except OSError as error:
         if source != name or is_folder:
             raise
         offline = os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0")
+        pin = f" --revision {revision}" if revision else ""
         raise FileNotFoundError(
             f"{name!r} is not on this machine and could not be fetched from the hub"
-            f"{' (HF_HUB_OFFLINE is set)' if offline else ''}. With a network, run "
-            f"`hf download {name}` once; meanwhile use load_clap('clap-mini')."
+            f"{' (HF_HUB_OFFLINE is set)' if offline else ''}, as safetensors. With a "
+            f"network, run `hf download {name}{pin}` once (LAION's are 0.6 to 0.8 GB); "
+            "meanwhile use load_clap('clap-mini')."
         ) from error
     label = Path(name).name if source == name and is_folder else name
     return Clap(found, tokenizer, extractor, name=label, device=device)

@@ -16,6 +16,13 @@ import torch
 from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
 from transformers.utils import logging
 
+# Commits of LAION's checkpoints: a name alone would give whatever the hub holds today.
+REVISIONS = {
+    "laion/clap-htsat-unfused": "8fa0f1c6d0433df6e97c127f64b2a1d6c0dcda8a",
+    "laion/clap-htsat-fused": "365dea6ef167def6676140ed93bbc43f84dabb28",
+    "laion/larger_clap_music_and_speech": "195c3a3e68faebb3e2088b9a79e79b43ddbda76b",
+}
+
 
 def read_parts(
     source: str, *, revision: str | None = None

@@ -4,8 +4,8 @@
 
 A page holds a pair of comments, `<!-- results:NAME -->` and `<!-- /results:NAME -->`;
 what stands between them is made from `data/results/NAME.json`: scores by method and
-test corpus (`benchmark`), by task (the model cards), or, as `map`, the list of the
-lessons with the seconds that a run took (`timing.json` of the course).
+test corpus (`benchmark`), by task (the model cards), figures of `speed`, or, as `map`,
+the list of the lessons with the seconds that a run took (`timing.json` of the course).
 """
 
 from __future__ import annotations
@@ -84,7 +84,11 @@ def render(name: str, *, project: Path = PROJECT) -> str:
             "`python -m clepdg_lib benchmark --json` or the script that the page names"
         )
     found = json.loads(file.read_text(encoding="utf-8"))
-    kinds: dict[str, Callable[[dict], str]] = {"method": _benchmark, "task": _tasks}
+    kinds: dict[str, Callable[[dict], str]] = {
+        "method": _benchmark,
+        "task": _tasks,
+        "figure": _speed,
+    }
     for column, write in kinds.items():
         if found.get("rows") and column in found["rows"][0]:
             return write(found)
@@ -198,6 +202,15 @@ def _tasks(found: dict) -> str:
         for row in found["rows"]
     ]
     return _table(["what", "on", "UAR", "WAR", "chance", "clips"], lines)
+
+
+def _speed(found: dict) -> str:
+    """Figures of `python -m clepdg_lib speed`, with what they should be."""
+    lines = [[r["what"], f"{r['value']:.4g}", r["bar"]] for r in found["rows"]]
+    machine = found["machine"]
+    about = f"{machine['processor']}, {machine['threads']} threads"
+    table = _table(["what", "measured", "aim"], lines)
+    return f"{table}\n{about}, torch {machine['torch']}.\n"
 
 
 def _map(found: dict, notebooks: Path) -> str:

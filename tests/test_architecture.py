@@ -20,7 +20,7 @@ STAGES = (
     {"clep", "acpt"},
     {"transfer"},
     {"evaluation"},
-    {"benchmark"},
+    {"benchmark", "speed"},
     {"plots"},
     {"widgets"},
     {"exercises"},
