@@ -135,6 +135,8 @@ def plain_embeddings(clap: Clap, waves: list[torch.Tensor]) -> torch.Tensor:
         audio=[wave.numpy() for wave in waves],
         sampling_rate=clap.log_mel.sample_rate,
         return_tensors="pt",
+        # Or a tokenizer that cuts sentences would have its length cut sounds, too.
+        audio_kwargs={"max_length": clap.log_mel.n_samples},
     )
     with torch.no_grad():
         return clap.model.get_audio_features(**inputs).pooler_output

@@ -32,7 +32,7 @@ tuned = train_towers(
     mels.astype(np.float16),
     [Aspect("emotion", (("they are sad",), ("a shouting voice",)), labels)],
     recipe=Recipe(
-        epochs=4, batch_size=8, learning_rate=1e-3, tower_share=1.0, probe_steps=3,
+        epochs=4, batch_size=8, learning_rate=3e-4, tower_share=1.0, probe_steps=3,
         text_learning_rate=1e-4, precision="float32",
     ),
     targets=draw.normal(size=(20, 3)).astype(np.float32),
@@ -89,6 +89,8 @@ def test_two_processes_learn_what_one_learns(tiny_clap_folder, tmp_path):
     start = load_file(tiny_clap_folder / "model.safetensors")
     n_moved = 0
     for name, tensor in weights[0].items():
+        if name.endswith("key.bias"):
+            continue  # it changes no attention: its gradient is rounding, made a step
         torch.testing.assert_close(tensor, weights[1][name], atol=1e-5, rtol=0)
         n_moved += bool((tensor - start[name]).abs().max() > 1e-4)
     assert n_moved > 10  # and there was something to compare
