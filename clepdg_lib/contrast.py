@@ -12,6 +12,7 @@ Shapes: n clips, V versions of each, B batch, A levels of an aspect, F frames, M
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from tqdm.auto import tqdm
 from clepdg_lib.augmentation import augment
 from clepdg_lib.clap import Clap
 from clepdg_lib.passes import freeze, listen
+from clepdg_lib.processes import has_screen
 from clepdg_lib.trainer import Recipe, Trainer
 
 __all__ = ["Aspect", "Recipe", "augment", "label_aware_loss", "train_towers"]
@@ -112,7 +114,7 @@ def train_towers(
             initial=first * n_steps,
             desc="training",
             unit="step",
-            disable=not (progress and trainer.team.leads),
+            disable=not (progress and trainer.team.leads and has_screen()),
         )
         for epoch in range(first, recipe.epochs):
             # Both sources anew in every epoch: a resumed one draws the same.
@@ -141,6 +143,9 @@ def train_towers(
                 row |= judge(trainer.average)
             row["seconds"] = time.time() - began
             trainer.history.append(row)
+            if progress and trainer.team.leads and not has_screen():
+                told = ", ".join(f"{name} {value:.4g}" for name, value in row.items())
+                print(f"of {recipe.epochs} epochs: {told}", file=sys.stderr, flush=True)
             if checkpoint is not None and trainer.team.leads:
                 trainer.save(checkpoint, epoch=epoch + 1, plan=plan)
         bar.close()

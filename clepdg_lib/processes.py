@@ -19,6 +19,7 @@ Shapes: B batch, P processes.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -102,6 +103,11 @@ class Team:
             from accelerate import PartialState
 
             PartialState().wait_for_everyone()
+
+
+def has_screen() -> bool:
+    """Whether a moving bar can be seen: on a terminal, in a notebook, not in a log."""
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
 class _Gather(torch.autograd.Function):

@@ -138,3 +138,21 @@ def test_a_batch_that_does_not_divide_is_refused():
     assert team.share(9) == slice(3, 6)
     with pytest.raises(ValueError, match="10 clips.*3 processes.*multiple of 3"):
         team.share(10)
+
+
+@pytest.mark.parametrize("screen", [True, False])
+def test_a_log_gets_a_line_an_epoch_and_a_screen_a_bar(
+    tiny_clap, monkeypatch, capsys, screen
+):
+    from clepdg_lib import contrast
+
+    monkeypatch.setattr(contrast, "has_screen", lambda: screen)
+    contrast.train_towers(
+        tiny_clap,
+        np.zeros((4, 1, 251, 64), np.float16),
+        [contrast.Aspect("emotion", (("sad",), ("angry",)), np.array([0, 1, 0, 1]))],
+        recipe=contrast.Recipe(epochs=2, batch_size=2, probe_steps=0),
+    )
+    told = capsys.readouterr().err
+    assert ("training: " in told) == screen
+    assert ("of 2 epochs: epoch 2, loss" in told) != screen
