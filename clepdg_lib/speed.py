@@ -65,22 +65,27 @@ FIGURES = {
 
 def main(args: argparse.Namespace) -> None:
     """Measure, print, and write what `--json` asks for (`speed` command)."""
-    found = measure(args.only)
+    file = Path(args.json) if args.json and args.json != "-" else None
+    before = {}
+    if args.only and file and file.is_file():  # the other figures stay as they are
+        before = json.loads(file.read_text(encoding="utf-8"))
+    found = measure(args.only, before=before)
     if args.json == "-":
         print(json.dumps(found, indent=1))
         return
     for row in found["rows"]:
         print(f"{row['figure']:<20} {row['value']:>10.4g}  {row['bar']}")
-    if args.json:
-        write_atomically(Path(args.json), json.dumps(found, indent=1) + "\n")
-        print(f"wrote {args.json}")
+    if file:
+        write_atomically(file, json.dumps(found, indent=1) + "\n")
+        print(f"wrote {file}")
 
 
-def measure(only: list[str] | None = None) -> dict:
+def measure(only: list[str] | None = None, *, before: dict | None = None) -> dict:
     """Take the measurements.
 
     Args:
         only: Some of :data:`MEASUREMENTS`; default all.
+        before: What an earlier run returned, whose other figures are kept.
 
     Returns:
         Every figure by its name, ``rows`` for the tables, and the ``machine``.
@@ -91,12 +96,18 @@ def measure(only: list[str] | None = None) -> dict:
     names = list(only or MEASUREMENTS)
     if unknown := sorted(set(names) - set(MEASUREMENTS)):
         raise ValueError(f"unknown {unknown}; valid are {list(MEASUREMENTS)}")
-    figures: dict[str, float] = {}
+    figures: dict[str, float] = {
+        key: value
+        for key, value in (before or {}).items()
+        if key not in ("rows", "machine")
+    }
+    cosines = []
     for name in names:
         print(f"measuring {name} ...", file=sys.stderr, flush=True)
         for key, value in MEASUREMENTS[name]().items():
             if key == "embed_min_cosine":  # of both sizes
-                value = min(value, figures.get(key, 1.0))
+                cosines.append(value)
+                value = min(cosines)
             figures[key] = round(float(value), 6)
     rows = [
         {"figure": key, "what": what, "value": figures[key], "bar": bar}

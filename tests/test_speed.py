@@ -27,6 +27,12 @@ def test_figures_become_json_rows_and_a_table(monkeypatch, tmp_path, capsys):
     assert found["machine"]["threads"] == torch.get_num_threads()
     page = results.render("speed", project=tmp_path)
     assert "| LAION's size: plain transformers / `embed_audio` | 2 | ≥ 1.8 |" in page
+    fake["mini"] = lambda: {"embed_ratio_mini": 5.0}
+    speed.main(argparse.Namespace(json=str(file), only=["mini"]))
+    kept = json.loads(file.read_text())
+    assert (kept["embed_ratio_mini"], kept["embed_ratio_full"]) == (5.0, 2.0)
+    capsys.readouterr()
+    fake["mini"] = lambda: {"embed_ratio_mini": 4.5}
     speed.main(argparse.Namespace(json="-", only=["mini"]))
     assert json.loads(capsys.readouterr().out)["embed_ratio_mini"] == 4.5
 
