@@ -13,10 +13,10 @@ NBVAL := --nbval-lax --nbval-current-env \
 	--nbval-cell-timeout=180 --nbval-kernel-startup-timeout=60
 
 .DEFAULT_GOAL := help
-.PHONY: help course test lab student slides benchmark soak clean .venv
+.PHONY: help course test test-slow speed lab student slides benchmark soak clean .venv
 
 help:  ## say what can be made
-	@sed -n 's/^\([a-z.]*\):[^#]*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) \
+	@sed -n 's/^\([a-z.-]*\):[^#]*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) \
 	| awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
 
 .venv: .venv/.installed  ## install everything into .venv (the rest does it too)
@@ -43,7 +43,14 @@ test: .venv/.installed  ## check style, run all tests, examples and notebooks
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/python -m pytest --quiet -n $(WORKERS) --dist loadscope $(NBVAL) \
-		--doctest-modules clepdg_lib tests notebooks
+		-m "not slow" --doctest-modules clepdg_lib tests notebooks
+
+test-slow: .venv/.installed  ## run the tests at LAION's full size, with random weights
+	$(BIN)/python -m pytest --quiet -m slow tests
+
+speed: .venv/.installed  ## measure this machine, write data/results/speed.json
+	$(BIN)/python -m clepdg_lib speed --json data/results/speed.json
+	$(BIN)/python -m clepdg_lib readme
 
 lab: .venv/.installed  ## open the first notebook in JupyterLab
 	$(BIN)/jupyter lab --ip=127.0.0.1 notebooks/00_welcome.ipynb

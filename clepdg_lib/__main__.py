@@ -22,6 +22,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Ours all say what is wrong and what helps; a traceback would hide that.
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        # Caches and checkpoints are whole at any moment: nothing is lost but a part.
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -50,6 +54,19 @@ def _parser() -> argparse.ArgumentParser:
     finetune.add_argument("--out", type=Path, required=True, help="folder to write")
     finetune.add_argument("--epochs", type=int, default=5)
     finetune.add_argument("--seed", type=int, default=0)
+    finetune.add_argument(
+        "--batch-size", type=int, help="clips in a step, over all processes"
+    )
+    finetune.add_argument(
+        "--pieces", type=int, default=1, help="parts in which a batch is heard"
+    )
+    finetune.add_argument(
+        "--checkpoint", type=Path, help="file to go on from after an interruption"
+    )
+
+    speed = add("speed", _speed, "measure this machine: ratios, memory, start-up")
+    speed.add_argument("--json", metavar="PATH", help="write figures here; - prints")
+    speed.add_argument("--only", nargs="+", help="some of the measurements; else all")
 
     benchmark = add("benchmark", _benchmark, "leave one corpus or domain out, in turn")
     benchmark.add_argument(
@@ -126,12 +143,17 @@ def _corpora(args: argparse.Namespace) -> None:
 
 def _embed(args: argparse.Namespace) -> None:
     from clepdg_lib.arrays import write_arrays
-    from clepdg_lib.clap import embed_corpus, load_clap
+    from clepdg_lib.clap import load_clap
     from clepdg_lib.corpora import load_corpus
+    from clepdg_lib.processes import Team
+    from clepdg_lib.sharing import embed_together
     from clepdg_lib.versions import versions
 
-    corpus = load_corpus(args.corpus)
-    embedded = embed_corpus(load_clap(args.model), corpus, progress=True)
+    team, corpus = Team(), load_corpus(args.corpus)
+    clap = load_clap(args.model, device=team.device)
+    embedded = embed_together(clap, corpus, team=team, progress=True)
+    if not team.leads:
+        return
     columns = {  # text, not objects: np.load then needs no pickle
         name: embedded.clips[name].astype(str).to_numpy(dtype=str)
         for name in embedded.clips
@@ -150,15 +172,33 @@ def _embed(args: argparse.Namespace) -> None:
 def _finetune(args: argparse.Namespace) -> None:
     from clepdg_lib.clap import load_clap
     from clepdg_lib.clep import finetune_clep
+    from clepdg_lib.contrast import Recipe
     from clepdg_lib.corpora import load_corpus
+    from clepdg_lib.processes import Team
 
-    corpus = load_corpus(args.corpus)
+    team, corpus = Team(), load_corpus(args.corpus)
+    changes = {"epochs": args.epochs, "pieces": args.pieces}
+    if args.batch_size:
+        changes["batch_size"] = args.batch_size
     clep = finetune_clep(
-        load_clap(args.model), corpus, epochs=args.epochs, seed=args.seed
+        load_clap(args.model, device=team.device),
+        corpus,
+        recipe=Recipe(**changes),
+        seed=args.seed,
+        checkpoint=args.checkpoint,
+        progress=team.leads,
     )
+    if not team.leads:
+        return
     clep.save(args.out)
     print(clep.history.to_string(index=False))
     print(f"Use it: load_clap({str(args.out)!r})")
+
+
+def _speed(args: argparse.Namespace) -> None:
+    from clepdg_lib.speed import main as measure_speed
+
+    measure_speed(args)
 
 
 def _benchmark(args: argparse.Namespace) -> int | None:

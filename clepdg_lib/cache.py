@@ -70,14 +70,30 @@ class EmbeddingCache:
         ]
         with suppress(sqlite3.Error, OSError), closing(self._open()) as store, store:
             store.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?)", values)
+            if self._bytes_in_use(store) > self.limit_bytes:
+                self._forget(store)
+
+    def _forget(self, store: sqlite3.Connection) -> None:
+        (size,) = store.execute("SELECT SUM(LENGTH(row)) FROM rows").fetchone()
+        while size and size > self.limit_bytes:
+            # Half at a time would be too much, one at a time too slow.
+            store.execute(
+                "DELETE FROM rows WHERE key IN (SELECT key FROM rows "
+                "ORDER BY used LIMIT max(1, (SELECT COUNT(*) FROM rows) / 10))"
+            )
             (size,) = store.execute("SELECT SUM(LENGTH(row)) FROM rows").fetchone()
-            while size and size > self.limit_bytes:
-                # Half at a time would be too much, one at a time too slow.
-                store.execute(
-                    "DELETE FROM rows WHERE key IN (SELECT key FROM rows "
-                    "ORDER BY used LIMIT max(1, (SELECT COUNT(*) FROM rows) / 10))"
-                )
-                (size,) = store.execute("SELECT SUM(LENGTH(row)) FROM rows").fetchone()
+
+    @staticmethod
+    def _bytes_in_use(store: sqlite3.Connection) -> int:
+        """Bytes of all pages with something on them: no less than the rows', at once.
+
+        Adding up the rows reads the whole file, which is for once in a while.
+        """
+        names = ("page_count", "freelist_count", "page_size")
+        total, free, size = (
+            store.execute(f"PRAGMA {name}").fetchone()[0] for name in names
+        )
+        return (total - free) * size
 
     def _open(self) -> sqlite3.Connection:
         with suppress(OSError):  # an old cache in a read-only home can still be read

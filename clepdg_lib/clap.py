@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,21 @@ from torch.nn import functional as F
 from transformers import ClapFeatureExtractor, ClapModel
 
 from clepdg_lib.audio import AudioError, LogMel, check_wave, read_audio, resample
-from clepdg_lib.embedding import EmbeddedCorpus, embed_corpus, embed_waves
-from clepdg_lib.files import CHECKSUMS, ChangedFileError, data_root
-from clepdg_lib.pretrained import read_parts, write_parts
+from clepdg_lib.cache import content_key
+from clepdg_lib.embedding import EmbeddedCorpus, embed_all, embed_corpus
+from clepdg_lib.files import data_root
+from clepdg_lib.pretrained import (
+    REVISIONS,
+    read_parts,
+    require_checksums,
+    write_parts,
+)
+from clepdg_lib.tower import choose_way, hear, plain_features
 
 __all__ = ["BUNDLED", "Clap", "EmbeddedCorpus", "embed_corpus", "load_clap"]
 
 BUNDLED = ("clap-mini", "clep-mini")
+WORTH_CACHING = 8  # clips: below, finding the model's name takes as long as hearing
 Clip = str | Path | torch.Tensor | np.ndarray
 
 
@@ -66,6 +74,7 @@ class Clap:
         self.device = torch.device(device)
         self.dim = int(model.config.projection_dim)
         self.history: pd.DataFrame | None = None
+        self._way: Any = "untried"  # how `tower` runs it, chosen at the first clip
 
     def __repr__(self) -> str:
         millions = sum(p.numel() for p in self.model.parameters()) / 1e6
@@ -79,6 +88,7 @@ class Clap:
         sample_rate: int = 16_000,
         batch_size: int = 64,
         on_error: str = "raise",
+        cache: bool = True,
         progress: bool = False,
     ) -> torch.Tensor:
         """Embed clips, as loud as they come.
@@ -92,6 +102,8 @@ class Clap:
             batch_size: Windows that go through the tower at once.
             on_error: ``"raise"``, or ``"skip"`` to leave unusable clips out (the
                 result is then shorter) and warn with their count.
+            cache: Keep embeddings on disk, and use those kept. Fewer than 8 clips are
+                heard as fast as looked up, so they are heard.
             progress: Show a bar.
 
         Returns:
@@ -108,24 +120,28 @@ class Clap:
             raise AudioError("there are no clips to embed; pass at least one")
         problems: list[str] = []
 
-        def waves() -> Iterator[torch.Tensor]:
-            for i, clip in enumerate(clips):
-                try:
-                    yield self._wave(clip, sample_rate, f"clip {i}")
-                except AudioError as error:
-                    if on_error == "raise":
-                        raise
-                    problems.append(str(error))
+        def on_bad(i: int, error: AudioError) -> None:
+            if on_error == "raise":
+                raise error
+            problems.append(str(error))
 
-        rows = list(
-            embed_waves(
-                self,
-                waves(),
-                batch_size=batch_size,
-                total=len(clips),
-                progress=progress,
-            )
+        def key(prefix: str, i: int) -> str:
+            if isinstance(clips[i], (str, Path)):
+                return content_key(prefix, clips[i])
+            wave = np.ascontiguousarray(clips[i])
+            about = f"{prefix}|{sample_rate}|{wave.dtype}|{wave.shape}"
+            return hashlib.sha256(about.encode() + wave.tobytes()).hexdigest()
+
+        found = embed_all(
+            self,
+            lambda i: self._wave(clips[i], sample_rate, f"clip {i}"),
+            len(clips),
+            key=key if cache and len(clips) >= WORTH_CACHING else None,
+            on_bad=on_bad,
+            batch_size=batch_size,
+            progress=progress,
         )
+        rows = [found[i] for i in sorted(found)]
         if problems:
             warnings.warn(
                 f"{len(problems)} of {len(clips)} clips left out; the first: "
@@ -139,18 +155,17 @@ class Clap:
     @torch.no_grad()
     def embed_mels(self, mels: torch.Tensor, *, batch_size: int = 64) -> torch.Tensor:
         """Embed log-mel pictures (n, 1, frames, mels) -> (n, dim)."""
+        if self._way == "untried":
+            self._way = choose_way(self.model, n_frames=self.log_mel.n_frames)
         parts = [
-            self.audio_features(part.to(self.device)).cpu()
+            hear(self.model, part.to(self.device), way=self._way).cpu()
             for part in mels.float().split(batch_size)
         ]
         return torch.cat(parts)
 
     def audio_features(self, mels: torch.Tensor) -> torch.Tensor:
         """Run the audio tower, with gradients: (n, 1, frames, mels) -> (n, dim)."""
-        longer = torch.zeros(len(mels), 1, dtype=torch.bool, device=mels.device)
-        return self.model.get_audio_features(
-            input_features=mels, is_longer=longer
-        ).pooler_output.float()
+        return plain_features(self.model, mels)
 
     def _wave(self, clip: Clip, sample_rate: int, name: str) -> torch.Tensor:
         if isinstance(clip, (str, Path)):
@@ -267,7 +282,8 @@ def load_clap(
         name: "clap-mini", "clep-mini", a folder in Hugging Face layout, or a hub
             name with a slash, such as "laion/clap-htsat-unfused".
         device: Where the model runs.
-        revision: Commit of a hub model; pin it for results that stay the same.
+        revision: Commit of a hub model; default the one that
+            `pretrained.REVISIONS` pins for LAION's, else the newest.
 
     Returns:
         The model in float32. Only safetensors are read; no code is run.
@@ -283,11 +299,7 @@ def load_clap(
     hub_like = name.count("/") == 1 and not name.startswith((".", "/", "~"))
     if name in BUNDLED and (bundled / "config.json").is_file():
         source = str(bundled)
-        if not (bundled / CHECKSUMS).is_file():
-            raise ChangedFileError(
-                f"{bundled / CHECKSUMS} is missing, so nobody can tell whether {name} "
-                f"is whole; fetch it again: git checkout -- data/models/{name}"
-            )
+        require_checksums(bundled)
     elif (Path(name) / "config.json").is_file() or (hub_like and not is_folder):
         source = name
     else:
@@ -296,16 +308,19 @@ def load_clap(
             f"unknown model {name!r}. Valid are the bundled {here}, a folder with a "
             "config.json, or a hub name such as 'laion/clap-htsat-unfused'."
         )
+    revision = revision or REVISIONS.get(name)
     try:
         found, tokenizer, extractor = read_parts(source, revision=revision)
     except OSError as error:
         if source != name or is_folder:
             raise
         offline = os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0")
+        pin = f" --revision {revision}" if revision else ""
         raise FileNotFoundError(
             f"{name!r} is not on this machine and could not be fetched from the hub"
-            f"{' (HF_HUB_OFFLINE is set)' if offline else ''}. With a network, run "
-            f"`hf download {name}` once; meanwhile use load_clap('clap-mini')."
+            f"{' (HF_HUB_OFFLINE is set)' if offline else ''}, as safetensors. With a "
+            f"network, run `hf download {name}{pin}` once (LAION's are 0.6 to 0.8 GB); "
+            "meanwhile use load_clap('clap-mini')."
         ) from error
     label = Path(name).name if source == name and is_folder else name
     return Clap(found, tokenizer, extractor, name=label, device=device)

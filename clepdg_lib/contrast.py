@@ -12,6 +12,7 @@ Shapes: n clips, V versions of each, B batch, A levels of an aspect, F frames, M
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from tqdm.auto import tqdm
 
 from clepdg_lib.augmentation import augment
 from clepdg_lib.clap import Clap
+from clepdg_lib.passes import freeze, listen
+from clepdg_lib.processes import has_screen
 from clepdg_lib.trainer import Recipe, Trainer
 
 __all__ = ["Aspect", "Recipe", "augment", "label_aware_loss", "train_towers"]
@@ -111,12 +114,13 @@ def train_towers(
             initial=first * n_steps,
             desc="training",
             unit="step",
-            disable=not progress,
+            disable=not (progress and trainer.team.leads and has_screen()),
         )
         for epoch in range(first, recipe.epochs):
             # Both sources anew in every epoch: a resumed one draws the same.
             generator.manual_seed(seed + 1000 * epoch)
             torch.manual_seed(seed + 1000 * epoch)
+            freeze(trainer, epoch)
             began, total = time.time(), 0.0
             for step in range(n_steps):
                 rows = torch.multinomial(
@@ -127,7 +131,7 @@ def train_towers(
                 ).numpy()
                 pictures = torch.from_numpy(mels[rows, versions]).float()
                 pictures = augment(pictures, recipe, generator=generator)
-                audio, said = trainer.project(trainer.hear(pictures))
+                audio, said = listen(trainer, pictures)
                 loss = _contrast(trainer, sentences, audio, rows, versions, generator)
                 if targets is not None and recipe.target_weight > 0:
                     loss = loss + recipe.target_weight * _miss(said, targets[rows])
@@ -139,7 +143,10 @@ def train_towers(
                 row |= judge(trainer.average)
             row["seconds"] = time.time() - began
             trainer.history.append(row)
-            if checkpoint is not None:
+            if progress and trainer.team.leads and not has_screen():
+                told = ", ".join(f"{name} {value:.4g}" for name, value in row.items())
+                print(f"of {recipe.epochs} epochs: {told}", file=sys.stderr, flush=True)
+            if checkpoint is not None and trainer.team.leads:
                 trainer.save(checkpoint, epoch=epoch + 1, plan=plan)
         bar.close()
     trainer.average.history = pd.DataFrame(trainer.history)
@@ -157,13 +164,16 @@ def _probe_first(
     """Train the layers above the audio tower on what the tower says untrained."""
     flat = mels.reshape(-1, 1, *mels.shape[2:])
     trainer.wake_tower(awake=False)
+    team, starts = trainer.team, range(0, len(flat), PROBE_BATCH)
     with torch.no_grad():
-        parts = [
-            trainer.hear(torch.from_numpy(flat[i : i + PROBE_BATCH]).float())
-            for i in range(0, len(flat), PROBE_BATCH)
-        ]
+        own = {
+            i: trainer.hear(torch.from_numpy(flat[i : i + PROBE_BATCH]).float()).cpu()
+            for i in starts[team.rank :: team.size]
+        }
     trainer.wake_tower()
-    found = torch.cat(parts).view(*mels.shape[:2], -1)  # (n, V, width)
+    parts = {i: part for each in team.collect(own) for i, part in each.items()}
+    found = torch.cat([parts[i] for i in starts])
+    found = found.view(*mels.shape[:2], -1).to(trainer.clap.device)  # (n, V, width)
     steps, weight_decay = trainer.recipe.probe_steps, trainer.recipe.weight_decay
     optimiser = torch.optim.AdamW(
         trainer.above, lr=PROBE_LEARNING_RATE, weight_decay=weight_decay

@@ -72,7 +72,8 @@ def run_course(
         names: Paths, names or numbers ("03"); all that are there if none is given.
         write: Also store the outputs in the notebooks themselves.
         notebooks: Folder of the notebooks.
-        pages: Folder that the pages, `index.html` and `timing.json` go to.
+        pages: Folder that the pages, `index.html`, `timing.json` and `timing.md`
+            (minutes per notebook and section) go to.
         cell_seconds: Longest that one cell may take.
 
     Returns:
@@ -113,6 +114,7 @@ def run_course(
         )
     write_index(entries, pages)
     write_atomically(pages / "timing.json", json.dumps(_timing(runs), indent=2) + "\n")
+    write_atomically(pages / "timing.md", _minutes(runs))
     _report(runs, pages=pages)
     return sum(run.failure is not None for run in runs)
 
@@ -256,6 +258,19 @@ def _timing(runs: list[Run]) -> dict:
     return {"total_seconds": round(total, 2), "notebooks": rows}
 
 
+def _minutes(runs: list[Run]) -> str:
+    """Minutes of every notebook and section, as a table in Markdown."""
+    lines = ["| notebook | section | minutes |", "| --- | --- | --: |"]
+    for run in runs:
+        lines.append(f"| **{run.path.stem}** | all | **{run.seconds / 60:.2f}** |")
+        for section, seconds in run.sections.items():
+            clean_name = section.replace("|", r"\|")
+            lines.append(f"| | {clean_name} | {seconds / 60:.2f} |")
+    total = sum(run.seconds for run in runs)
+    lines.append(f"| **the course** | all | **{total / 60:.2f}** |")
+    return "\n".join(lines) + "\n"
+
+
 def _report(runs: list[Run], *, pages: Path) -> None:
     width = max(len(run.path.stem) for run in runs)
     print(f"\n{'notebook':<{width}}  seconds  slowest section")
@@ -271,7 +286,7 @@ def _report(runs: list[Run], *, pages: Path) -> None:
             print(f"FAILED {run.path.name}, section {run.failure.section!r}: {error}")
     where = pages / "index.html"
     shown = where.relative_to(PROJECT) if where.is_relative_to(PROJECT) else where
-    print(f"Pages: {shown}")
+    print(f"Pages: {shown}\nMinutes per section: {shown.with_name('timing.md')}")
 
 
 def _last_line(text: str) -> str:

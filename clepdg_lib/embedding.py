@@ -11,7 +11,9 @@ Shapes: n clips, dim width of the joint space.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -26,7 +28,10 @@ from clepdg_lib.audio import SAMPLE_RATE, AudioError, LogMel, resample
 from clepdg_lib.cache import EmbeddingCache, content_key
 from clepdg_lib.corpora import Corpus
 
-FLUSH_ROWS = 1024  # rows that an interrupted run may lose
+FLUSH_ROWS = 256  # rows that an interrupted run may lose
+READERS, AHEAD = 2, 64  # threads that read files, and clips read before their turn
+# Part of every key: a new number where the same clip would come out otherwise.
+VERSION = "2"
 
 
 class AudioTower(Protocol):
@@ -125,6 +130,102 @@ def embed_waves(
         yield from flush()
 
 
+def read_ahead(
+    read: Callable[[int], torch.Tensor], numbers: Sequence[int]
+) -> Iterator[tuple[int, torch.Tensor | AudioError]]:
+    """Read clips in threads, some before their turn, and give them in order.
+
+    Decoding then goes on while the tower computes; memory holds a few clips.
+
+    Yields:
+        The number, and the wave or what is wrong with it.
+    """
+    waiting: deque = deque()
+    pool = ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="reading")
+    try:
+        for number in numbers:
+            waiting.append((number, pool.submit(read, number)))
+            if len(waiting) < AHEAD:
+                continue
+            yield _result(*waiting.popleft())
+        while waiting:
+            yield _result(*waiting.popleft())
+    finally:  # also if nobody asks for the rest
+        pool.shutdown(cancel_futures=True)
+
+
+def _result(number: int, future) -> tuple[int, torch.Tensor | AudioError]:
+    try:
+        return number, future.result()
+    except AudioError as error:
+        return number, error
+
+
+def embed_all(
+    tower: AudioTower,
+    read: Callable[[int], torch.Tensor],
+    n_clips: int,
+    *,
+    key: Callable[[str, int], str] | None,
+    on_bad: Callable[[int, AudioError], None],
+    about: str = "",
+    batch_size: int = 64,
+    progress: bool = False,
+) -> dict[int, torch.Tensor]:
+    """Embed numbered clips, those alone that the cache does not hold.
+
+    Args:
+        tower: A `Clap`.
+        read: Gives a clip's wave, or raises `AudioError`.
+        n_clips: How many there are.
+        key: Gives a clip's key under a prefix that names the model; None for no cache.
+        on_bad: Told of every clip that cannot be read.
+        about: What `read` does to a sound, for the keys.
+        batch_size: Windows that go through the tower at once.
+        progress: Show a bar.
+
+    Returns:
+        Number -> (dim,) unit vector, for every clip that could be read.
+    """
+    store = None if key is None else EmbeddingCache()
+    keys: dict[int, str] = {}
+    rows: dict[int, torch.Tensor] = {}
+    if store is not None:
+        prefix = f"{tower.fingerprint()}|{VERSION}|{about}"
+        for i in range(n_clips):
+            with suppress(OSError):  # reading it will say what is wrong
+                keys[i] = key(prefix, i)
+        known = store.get(list(keys.values()))
+        rows = {i: torch.from_numpy(known[k]) for i, k in keys.items() if k in known}
+    missing = [i for i in range(n_clips) if i not in rows]
+    order: list[int] = []  # runs ahead of the embeddings by a batch, never behind
+
+    def waves() -> Iterator[torch.Tensor]:
+        for i, wave in read_ahead(read, missing):
+            if isinstance(wave, AudioError):
+                on_bad(i, wave)
+                continue
+            order.append(i)
+            yield wave
+
+    stream = embed_waves(
+        tower, waves(), batch_size=batch_size, total=len(missing), progress=progress
+    )
+    fresh: dict[str, np.ndarray] = {}
+    try:
+        for n, row in enumerate(stream):
+            rows[order[n]] = row
+            if order[n] in keys:
+                fresh[keys[order[n]]] = row.numpy()
+            if store is not None and len(fresh) >= FLUSH_ROWS:
+                store.put(fresh)
+                fresh = {}
+    finally:  # an interrupted run keeps what it has
+        if store is not None and fresh:
+            store.put(fresh)
+    return rows
+
+
 def embed_corpus(
     clap: AudioTower,
     corpus: Corpus,
@@ -148,45 +249,22 @@ def embed_corpus(
         AudioError: No clip of the corpus can be read.
     """
     paths = list(corpus.clips["path"])
-    store = EmbeddingCache() if cache else None
-    keys: dict[int, str] = {}
-    rows: dict[int, torch.Tensor] = {}
-    if store is not None:
-        prefix = f"{clap.fingerprint()}|trim|level"
-        for i, path in enumerate(paths):
-            with suppress(OSError):  # reading it will say what is wrong
-                keys[i] = content_key(prefix, path)
-        known = store.get(list(keys.values()))
-        rows = {i: torch.from_numpy(known[k]) for i, k in keys.items() if k in known}
-    missing = [i for i in range(len(paths)) if i not in rows]
     problems: list[tuple[str, str]] = []
-    order: list[int] = []  # runs ahead of the embeddings by a batch, never behind
 
-    def waves() -> Iterator[torch.Tensor]:
-        for i in missing:
-            try:
-                wave = corpus.read(i)
-            except AudioError as error:
-                problems.append((paths[i], str(error)))
-                continue
-            order.append(i)
-            yield resample(
-                wave, from_rate=SAMPLE_RATE, to_rate=clap.log_mel.sample_rate
-            )
+    def read(i: int) -> torch.Tensor:
+        wave = corpus.read(i)
+        return resample(wave, from_rate=SAMPLE_RATE, to_rate=clap.log_mel.sample_rate)
 
-    stream = embed_waves(
-        clap, waves(), batch_size=batch_size, total=len(missing), progress=progress
+    rows = embed_all(
+        clap,
+        read,
+        len(paths),
+        key=(lambda prefix, i: content_key(prefix, paths[i])) if cache else None,
+        about="trim|level",
+        on_bad=lambda i, error: problems.append((paths[i], str(error))),
+        batch_size=batch_size,
+        progress=progress,
     )
-    fresh: dict[str, np.ndarray] = {}
-    for n, row in enumerate(stream):
-        rows[order[n]] = row
-        if order[n] in keys:
-            fresh[keys[order[n]]] = row.numpy()
-        if store is not None and len(fresh) >= FLUSH_ROWS:
-            store.put(fresh)
-            fresh = {}
-    if store is not None and fresh:
-        store.put(fresh)
     if problems:
         warnings.warn(
             f"{corpus.name}: {len(problems)} of {len(paths)} clips left out; the "

@@ -22,6 +22,7 @@ from transformers.utils import logging
 
 from clepdg_lib.files import (
     CHECKSUMS,
+    ChangedFileError,
     WriteError,
     refuse_changed,
     settle,
@@ -31,6 +32,26 @@ from clepdg_lib.files import (
 from clepdg_lib.versions import versions
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5")
+# Commits of LAION's checkpoints: a name alone would give whatever the hub holds today.
+REVISIONS = {
+    "laion/clap-htsat-unfused": "8fa0f1c6d0433df6e97c127f64b2a1d6c0dcda8a",
+    "laion/clap-htsat-fused": "365dea6ef167def6676140ed93bbc43f84dabb28",
+    "laion/larger_clap_music_and_speech": "195c3a3e68faebb3e2088b9a79e79b43ddbda76b",
+}
+
+
+def require_checksums(folder: Path) -> None:
+    """Refuse a bundled model that nobody can prove whole.
+
+    Raises:
+        ChangedFileError: Its list of checksums is missing.
+    """
+    if not (folder / CHECKSUMS).is_file():
+        raise ChangedFileError(
+            f"{folder / CHECKSUMS} is missing, so nobody can tell whether "
+            f"{folder.name} is whole; fetch it again: "
+            f"git checkout -- data/models/{folder.name}"
+        )
 
 
 def read_parts(

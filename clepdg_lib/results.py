@@ -4,8 +4,8 @@
 
 A page holds a pair of comments, `<!-- results:NAME -->` and `<!-- /results:NAME -->`;
 what stands between them is made from `data/results/NAME.json`: scores by method and
-test corpus (`benchmark`), by task (the model cards), campaigns (`make soak`), or, as
-`map`, the lessons with the seconds that a run took (`timing.json` of the course).
+test corpus (`benchmark`), by task (the model cards), campaigns (`make soak`), figures
+of `speed`, or, as `map`, the lessons with the seconds that a run took (`timing.json`).
 """
 
 from __future__ import annotations
@@ -89,6 +89,7 @@ def render(name: str, *, project: Path = PROJECT) -> str:
         "method": _benchmark,
         "task": _tasks,
         "campaign": _campaigns,
+        "figure": _speed,
     }
     for column, write in kinds.items():
         if found.get("rows") and column in found["rows"][0]:
@@ -219,6 +220,15 @@ def _campaigns(found: dict) -> str:
 
 def _minutes(seconds: float) -> str:
     return f"{seconds / 60:.0f}" if seconds >= 60 else "<1"
+
+
+def _speed(found: dict) -> str:
+    """Figures of `python -m clepdg_lib speed`, with what they should be."""
+    lines = [[r["what"], f"{r['value']:.4g}", r["bar"]] for r in found["rows"]]
+    machine = found["machine"]
+    about = f"{machine['processor']}, {machine['threads']} threads"
+    table = _table(["what", "measured", "aim"], lines)
+    return f"{table}\n{about}, torch {machine['torch']}.\n"
 
 
 def _map(found: dict, notebooks: Path) -> str:

@@ -14,6 +14,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,8 +22,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from clepdg_lib.clap import Clap
+from clepdg_lib.processes import Team
 
 MAX_NORM = 1.0  # of the gradient of a tower
 MAX_SCALE = 100.0  # as in CLIP
@@ -53,6 +56,12 @@ class Recipe:
         target_weight: Share of the auxiliary targets in the loss.
         precision: "float32", "bfloat16", or "auto": bfloat16 where the processor
             multiplies it in hardware.
+        pieces: Parts in which a batch passes through the tower. Each is forgotten and
+            heard again on the way back (Gao et al. 2021, gradient caching), so that
+            memory holds one part and the contrast still sees the whole batch.
+        gradient_checkpointing: Forget also within the tower, stage by stage.
+        frozen_stages: How many of the audio tower's first stages keep still in each
+            epoch, the last number from then on: (4, 2, 0) thaws from the top.
     """
 
     epochs: int = 6
@@ -69,6 +78,9 @@ class Recipe:
     norm_moves: bool = False
     target_weight: float = 1.0
     precision: str = "auto"
+    pieces: int = 1
+    gradient_checkpointing: bool = False
+    frozen_stages: tuple[int, ...] = ()
 
 
 def fast_precision(device: torch.device, precision: str) -> bool:
@@ -97,6 +109,7 @@ class Trainer:
         recipe: How to train.
         n_steps: Steps in all, for the learning rate.
         n_targets: Measurements that a layer on the audio tower predicts beside.
+        team: The processes that train together; default those that were launched.
 
     Attributes:
         clap: The learning copy.
@@ -106,7 +119,13 @@ class Trainer:
     """
 
     def __init__(
-        self, clap: Clap, recipe: Recipe, *, n_steps: int, n_targets: int = 0
+        self,
+        clap: Clap,
+        recipe: Recipe,
+        *,
+        n_steps: int,
+        n_targets: int = 0,
+        team: Team | None = None,
     ) -> None:
         def another() -> Clap:
             return Clap(
@@ -119,10 +138,15 @@ class Trainer:
 
         self.clap, self.average = another(), another()
         self.recipe, self.n_steps = recipe, n_steps
+        self.team = team or Team()
         self.n_done = 0
         self.history: list[dict[str, float]] = []
         self.fast = fast_precision(clap.device, recipe.precision)
         student = self.clap.model.train()
+        if recipe.gradient_checkpointing:
+            for stage in student.audio_model.audio_encoder.layers:
+                # transformers has no such switch for CLAP
+                stage.forward = partial(checkpoint, stage.forward, use_reentrant=False)
         self.wake_tower()
         width = student.config.audio_config.hidden_size
         head = nn.Linear(width, n_targets) if n_targets else nn.Identity()
@@ -192,7 +216,9 @@ class Trainer:
         """Take one step down a loss, which is returned as a number."""
         self.optimiser.zero_grad()
         loss.backward()
-        for group in self.optimiser.param_groups:
+        groups = self.optimiser.param_groups
+        self.team.average_gradients(p for group in groups for p in group["params"])
+        for group in groups:
             nn.utils.clip_grad_norm_(group["params"], MAX_NORM)
             group["lr"] = group["peak"] * self._share()
         self.optimiser.step()

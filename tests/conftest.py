@@ -75,6 +75,17 @@ def real_corpora():
     pytest.skip("no real recordings here: set CLEPDG_CORPORA to their folder")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_the_tests(tmp_path_factory):
+    """Keep what tests embed out of the cache that people use."""
+    before = os.environ.get("CLEPDG_CACHE")
+    os.environ["CLEPDG_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    os.environ.pop("CLEPDG_CACHE")
+    if before is not None:
+        os.environ["CLEPDG_CACHE"] = before
+
+
 @pytest.fixture
 def private_cache(tmp_path, monkeypatch):
     """An empty cache folder of the test's own."""

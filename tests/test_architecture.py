@@ -22,7 +22,7 @@ STAGES = (
     {"evaluation"},
     {"methods"},
     {"judging"},
-    {"benchmark"},
+    {"benchmark", "speed"},
     {"plots"},
     {"planes"},
     {

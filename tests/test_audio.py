@@ -153,5 +153,19 @@ def test_log_mel_says_what_it_cannot_take():
         LogMel()([torch.zeros(0)])
     with pytest.raises(ValueError, match="repeatpad"):
         LogMel(padding="reflect")
-    with pytest.raises(ValueError, match="unfused"):
-        LogMel.from_extractor(ClapFeatureExtractor(truncation="fusion"))
+    with pytest.raises(ValueError, match="'middle'.*'fusion', 'rand_trunc'"):
+        LogMel.from_extractor(ClapFeatureExtractor(truncation="middle"))
+
+
+def test_a_fused_checkpoint_sees_whole_windows_by_its_own_mel_scale():
+    extractor = ClapFeatureExtractor(frequency_min=50, truncation="fusion")
+    log_mel = LogMel.from_extractor(extractor)
+    waves = [speechlike(k) for k in (500, log_mel.n_samples)]
+    expected = extractor(
+        [wave.numpy() for wave in waves], sampling_rate=48_000, return_tensors="pt"
+    )["input_features"]  # (2, 4, F, M), four times the same
+    assert float((log_mel(waves) - expected[:, :1]).abs().max()) < 1e-3
+    unfused = LogMel.from_extractor(
+        ClapFeatureExtractor(frequency_min=50, truncation="rand_trunc")
+    )
+    assert float((unfused(waves) - expected[:, :1]).abs().max()) > 1

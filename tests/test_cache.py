@@ -1,6 +1,8 @@
 """What is remembered comes back; what cannot be remembered does no harm."""
 
 import sqlite3
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -58,6 +60,27 @@ def test_a_limit_holds_however_much_comes_at_once(tmp_path):
     store = EmbeddingCache(tmp_path, limit_bytes=1000)
     store.put({str(i): np.zeros(8) for i in range(300)})
     assert 0 < len(store.get([str(i) for i in range(300)])) * 32 <= 1000
+
+
+def test_two_processes_write_at_once_and_lose_nothing(tmp_path):
+    code = (
+        "import sys, numpy as np; from pathlib import Path\n"
+        "from clepdg_lib.cache import EmbeddingCache\n"
+        "store = EmbeddingCache(Path(sys.argv[1]))\n"
+        "for i in range(60):\n"
+        "    name = f'{sys.argv[2]}-{i}'\n"
+        "    store.put({name: np.full(4, i, np.float32), 'both': np.zeros(4)})\n"
+        "    assert name in store.get([name])\n"
+    )
+    both = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path), name])
+        for name in "ab"
+    ]
+    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    names = [f"{name}-{i}" for name in "ab" for i in range(60)]
+    found = EmbeddingCache(tmp_path).get([*names, "both"])
+    assert set(found) == {*names, "both"}
+    assert all(found[name][0] == int(name[2:]) for name in names)
 
 
 def test_a_broken_file_is_an_empty_cache(tmp_path):

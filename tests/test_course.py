@@ -99,6 +99,11 @@ def test_timings_are_kept_by_notebook_and_section(outcome):
     assert list(failed["sections"])[:2] == ["It fails", "Part one"]
     total = failed["seconds"] + passed["seconds"]
     assert abs(timing["total_seconds"] - total) < 0.05
+    table = (pages / "timing.md").read_text(encoding="utf-8").splitlines()
+    assert table[0] == "| notebook | section | minutes |"
+    assert any(line.startswith("| **00_fail** | all | **0.") for line in table)
+    assert any(line.startswith("| | Part one | 0.") for line in table)
+    assert table[-1].startswith("| **the course** | all |")
 
 
 def test_outputs_are_stored_in_place_when_asked(tmp_path):

@@ -1,12 +1,14 @@
 """A corpus is embedded once, bad files are left out, and the cache knows its model."""
 
+import copy
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from clepdg_lib.audio import AudioError
-from clepdg_lib.embedding import embed_corpus, embed_waves
+from clepdg_lib.embedding import AHEAD, embed_corpus, embed_waves, read_ahead
 
 pytestmark = pytest.mark.usefixtures("private_cache")
 
@@ -126,3 +128,75 @@ def test_waves_pass_through_in_batches(tiny_clap):
     assert rows.shape == (4, tiny_clap.dim) and listening.n_heard == 6
     torch.testing.assert_close(rows, tiny_clap.embed_audio(waves), atol=1e-5, rtol=0)
     assert list(embed_waves(listening, [])) == []
+
+
+def test_reading_ahead_keeps_order_and_says_what_is_bad():
+    begun = []
+
+    def read(i):
+        begun.append(i)
+        time.sleep(0.002 * (i % 3))
+        if i % 10 == 7:
+            raise AudioError(f"clip {i} is bad")
+        return torch.tensor([float(i)])
+
+    stream = read_ahead(read, range(0, 300))
+    first, wave = next(stream)
+    assert (first, float(wave)) == (0, 0.0)
+    time.sleep(0.2)
+    assert len(begun) <= AHEAD + 1  # memory holds a few, however many there are
+    told = [(first, wave), *stream]
+    assert [number for number, _ in told] == list(range(300))
+    bad = [number for number, wave in told if isinstance(wave, AudioError)]
+    assert bad == list(range(7, 300, 10))
+    with pytest.raises(ZeroDivisionError):  # what is no bad clip is not swallowed
+        list(read_ahead(lambda i: 1 / i, range(2)))
+
+
+def test_reading_stops_when_nobody_asks_for_more():
+    begun = []
+    stream = read_ahead(lambda i: begun.append(i) or torch.zeros(1), range(1000))
+    next(stream)
+    stream.close()
+    n_begun = len(begun)
+    time.sleep(0.05)
+    assert len(begun) == n_begun <= AHEAD + 1
+
+
+def test_an_interrupted_run_keeps_what_it_heard(tiny_clap, feeling_corpus):
+    corpus = feeling_corpus(n_each=5)
+    truly, n_calls = tiny_clap.embed_mels, []
+
+    class Interrupted(Listening):
+        def embed_mels(self, mels, *, batch_size=64):
+            if n_calls:
+                raise KeyboardInterrupt
+            n_calls.append(1)
+            return truly(mels, batch_size=batch_size)
+
+    with pytest.raises(KeyboardInterrupt):
+        embed_corpus(Interrupted(tiny_clap), corpus, batch_size=4)
+    listening = Listening(tiny_clap)
+    assert len(embed_corpus(listening, corpus, batch_size=4)) == 20
+    assert listening.n_heard == 16
+
+
+def test_waves_are_remembered_by_their_samples(tiny_clap):
+    waves = [torch.sin(torch.arange(16_000) / (k + 5)) for k in range(9)]
+    first = tiny_clap.embed_audio(waves)
+
+    def deaf(mels, *, batch_size=64):
+        raise AssertionError("asked again")
+
+    again = copy.copy(tiny_clap)
+    again.embed_mels = deaf
+    assert torch.equal(again.embed_audio(waves), first)
+    assert torch.equal(again.embed_audio([w.numpy() for w in waves]), first)
+    for changed in (
+        {"clips": [*waves[:-1], waves[-1] * 0.5]},
+        {"clips": waves, "sample_rate": 8_000},
+        {"clips": waves, "cache": False},
+        {"clips": waves[:3]},  # too few to be looked up
+    ):
+        with pytest.raises(AssertionError, match="asked again"):
+            again.embed_audio(**changed)

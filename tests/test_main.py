@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from clepdg_lib import __main__ as cli
-from clepdg_lib import clap, corpora, course, doctor, results
+from clepdg_lib import clap, corpora, course, doctor, results, sharing
 
-COMMANDS = ["doctor", "corpora", "embed", "finetune", "benchmark", "course", "student"]
-COMMANDS += ["slides", "widgets", "readme"]
+COMMANDS = ["doctor", "corpora", "embed", "finetune", "speed", "benchmark", "course"]
+COMMANDS += ["student", "slides", "widgets", "readme"]
 
 
 def test_help_lists_the_commands_at_once():
@@ -89,8 +89,8 @@ def test_embed_writes_arrays_without_pickles_or_paths(monkeypatch, tmp_path, cap
     )
     embedded = types.SimpleNamespace(embeddings=torch.ones(1, 4), clips=clips)
     monkeypatch.setattr(corpora, "load_corpus", lambda name: name)
-    monkeypatch.setattr(clap, "load_clap", lambda name: name)
-    monkeypatch.setattr(clap, "embed_corpus", lambda *a, **k: embedded)
+    monkeypatch.setattr(clap, "load_clap", lambda name, device: name)
+    monkeypatch.setattr(sharing, "embed_together", lambda *a, **k: embedded)
     out = tmp_path / "new" / "emosynth.npz"
     assert cli.main(["embed", "--out", str(out)]) == 0
     with np.load(out, allow_pickle=False) as saved:
@@ -100,6 +100,15 @@ def test_embed_writes_arrays_without_pickles_or_paths(monkeypatch, tmp_path, cap
         assert saved["embeddings"].shape == (1, 4)
         assert saved["emotion"].tolist() == ["sad"]
     assert "1 clips, 4 dimensions" in capsys.readouterr().out
+
+
+def test_an_interruption_is_one_line_and_has_its_own_status(monkeypatch, capsys):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(corpora, "list_corpora", stop)
+    assert cli.main(["corpora"]) == 130
+    assert "goes on from here" in capsys.readouterr().err
 
 
 def test_an_error_is_one_line_not_a_traceback(capsys):
