@@ -50,6 +50,7 @@ from clepdg_lib.real_speech import (
     load_training,
     shipped_seeds,
 )
+from clepdg_lib.versions import versions
 
 REAL = ("emodb", "ravdess", "tess", "nemo")
 # Chosen by how well models fitted their own training clips, and other speakers of
@@ -303,11 +304,10 @@ def main(args: argparse.Namespace) -> None:
         verdicts = leave_domains_out(clap, corpus, seeds=seeds)
     rows = rows_of(verdicts)
     result = {
-        "tier": args.tier,
-        "model": clap.name,
-        "seeds": list(seeds),
+        **{"tier": args.tier, "model": clap.name, "seeds": list(seeds)},
         "rows": rows,
         "comparisons": compare(verdicts),
+        "made_with": versions(),
     }
     text = json.dumps(result, indent=1) + "\n"
     if args.json == "-":

@@ -29,12 +29,7 @@ from clepdg_lib.audio import AudioError, LogMel, check_wave, read_audio, resampl
 from clepdg_lib.cache import content_key
 from clepdg_lib.embedding import EmbeddedCorpus, embed_all, embed_corpus
 from clepdg_lib.files import data_root
-from clepdg_lib.pretrained import (
-    REVISIONS,
-    read_parts,
-    require_checksums,
-    write_parts,
-)
+from clepdg_lib.pretrained import REVISIONS, read_parts, write_parts
 from clepdg_lib.tower import choose_way, hear, plain_features
 
 __all__ = ["BUNDLED", "Clap", "EmbeddedCorpus", "embed_corpus", "load_clap"]
@@ -282,15 +277,13 @@ def load_clap(
         name: "clap-mini", "clep-mini", a folder in Hugging Face layout, or a hub
             name with a slash, such as "laion/clap-htsat-unfused".
         device: Where the model runs.
-        revision: Commit of a hub model; default the one that
-            `pretrained.REVISIONS` pins for LAION's, else the newest.
+        revision: Commit of a hub model; default `REVISIONS`' for LAION's.
 
     Returns:
         The model in float32. Only safetensors are read; no code is run.
 
     Raises:
-        ValueError: An unknown name (the message lists the valid ones), a file that
-            differs from its checksum, or weights that are damaged or pickled.
+        ValueError: An unknown name, a wrong checksum, damaged or pickled weights.
         FileNotFoundError: A hub model that is neither cached nor reachable.
     """
     name = str(name)
@@ -299,7 +292,6 @@ def load_clap(
     hub_like = name.count("/") == 1 and not name.startswith((".", "/", "~"))
     if name in BUNDLED and (bundled / "config.json").is_file():
         source = str(bundled)
-        require_checksums(bundled)
     elif (Path(name) / "config.json").is_file() or (hub_like and not is_folder):
         source = name
     else:
@@ -310,7 +302,9 @@ def load_clap(
         )
     revision = revision or REVISIONS.get(name)
     try:
-        found, tokenizer, extractor = read_parts(source, revision=revision)
+        found, tokenizer, extractor = read_parts(
+            source, revision=revision, ships=source == str(bundled)
+        )
     except OSError as error:
         if source != name or is_folder:
             raise

@@ -40,12 +40,8 @@ REVISIONS = {
 }
 
 
-def require_checksums(folder: Path) -> None:
-    """Refuse a bundled model that nobody can prove whole.
-
-    Raises:
-        ChangedFileError: Its list of checksums is missing.
-    """
+def _require_checksums(folder: Path) -> None:
+    """Refuse a bundled model that nobody can prove whole."""
     if not (folder / CHECKSUMS).is_file():
         raise ChangedFileError(
             f"{folder / CHECKSUMS} is missing, so nobody can tell whether "
@@ -55,7 +51,7 @@ def require_checksums(folder: Path) -> None:
 
 
 def read_parts(
-    source: str, *, revision: str | None = None
+    source: str, *, revision: str | None = None, ships: bool = False
 ) -> tuple[ClapModel, Any, ClapFeatureExtractor]:
     """Read model (float32), tokenizer and feature extractor.
 
@@ -65,14 +61,18 @@ def read_parts(
     Args:
         source: A folder, or a hub name.
         revision: Commit of a hub model.
+        ships: The folder ships with the course, so it must have checksums.
 
     Raises:
         OSError: Something is missing and cannot be fetched.
-        ChangedFileError: A file of the folder differs from its checksum.
+        ChangedFileError: A file of the folder differs from its checksum, or a folder
+            that ships has none.
         ValueError: Weights in a pickle, code of its own, damaged files, or weights
             that are not finite.
     """
     is_local = Path(source).is_dir()
+    if ships:
+        _require_checksums(Path(source))
     if is_local:
         refuse_changed(source)
         _refuse_code(Path(source))

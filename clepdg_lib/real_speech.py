@@ -12,7 +12,6 @@ Shapes: n clips, dim the embedding width.
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,10 +21,12 @@ import pandas as pd
 import torch
 from torch.nn import functional as F
 
+from clepdg_lib.arrays import read_arrays, write_arrays
 from clepdg_lib.embedding import EmbeddedCorpus
 from clepdg_lib.files import (
     MissingFileError,
     data_root,
+    refuse_changed,
     write_atomically,
     write_checksums,
 )
@@ -120,8 +121,9 @@ def load_training(
         fitted on them.
     """
     folder = _folder(folder)
-    with np.load(folder / f"training-{seed}.npz", allow_pickle=False) as arrays:
-        found = {name: arrays[f"{test}.{name}"] for name in TRAINING}
+    names = [f"{test}.{name}" for name in TRAINING]
+    arrays = read_arrays(folder / f"training-{seed}.npz", names=names)
+    found = {name: arrays[f"{test}.{name}"] for name in TRAINING}
     probe = LinearProbe(found["labels"], found["weight"], found["bias"])
     return torch.from_numpy(found["mean"]), probe
 
@@ -169,19 +171,15 @@ def write_embeddings(
     write_atomically(folder / "clips.csv", table)
     for name, rows in arrays.items():
         exact = np.float32 if name == MEASURED else np.float16
-        stream = io.BytesIO()
-        np.savez_compressed(stream, rows=np.asarray(rows).astype(exact))
-        write_atomically(folder / f"{name}.npz", stream.getvalue())
+        write_arrays(folder / f"{name}.npz", rows=np.asarray(rows).astype(exact))
     for seed, facts in (training or {}).items():
-        stream = io.BytesIO()
         parts = {}
         for test, (mean, probe) in facts.items():
             single = {"mean": mean, "weight": probe.weight, "bias": probe.bias}
             for name, values in single.items():
                 parts[f"{test}.{name}"] = np.asarray(values, dtype=np.float32)
             parts[f"{test}.labels"] = np.asarray(probe.labels, dtype=str)
-        np.savez_compressed(stream, **parts)
-        write_atomically(folder / f"training-{seed}.npz", stream.getvalue())
+        write_arrays(folder / f"training-{seed}.npz", **parts)
     return write_checksums(folder)
 
 
@@ -192,6 +190,7 @@ def _folder(folder: str | Path | None) -> Path:
             f"{folder} holds no embeddings (no clips.csv); with the four corpora under "
             "$CLEPDG_CORPORA, data/build_real_speech.py makes them"
         )
+    refuse_changed(folder)
     return folder
 
 
@@ -200,5 +199,4 @@ def _clips(folder: Path) -> pd.DataFrame:
 
 
 def _array(folder: Path, name: str) -> np.ndarray:
-    with np.load(folder / f"{name}.npz", allow_pickle=False) as arrays:
-        return arrays["rows"]
+    return read_arrays(folder / f"{name}.npz", names=["rows"])["rows"]

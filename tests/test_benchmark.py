@@ -354,7 +354,10 @@ def test_the_command_writes_what_it_promises(monkeypatch, tmp_path, capsys, tier
     args = {"tier": tier, "model": "clap-mini", "seeds": [3], "work": tmp_path}
     benchmark.main(argparse.Namespace(**args, json=str(file)))
     found = json.loads(file.read_text())
-    assert list(found) == ["tier", "model", "seeds", "rows", "comparisons"]
+    assert list(found) == [
+        *("tier", "model", "seeds"),
+        *("rows", "comparisons", "made_with"),
+    ]
     assert (found["tier"], found["model"], found["seeds"]) == (tier, "clap-mini", [3])
     methods_found = [row["method"] for row in found["rows"]]
     assert methods_found == ["chance", "random-contexts", "clep-dg"]

@@ -64,7 +64,8 @@ def test_a_long_legend_is_cut_with_a_count():
 
 
 @pytest.mark.parametrize(
-    "marker", {*style._MARKERS, *(s.marker for s in style.EMOTION_STYLE.values())}
+    "marker",
+    sorted({*style._MARKERS, *(s.marker for s in style.EMOTION_STYLE.values())}),
 )
 def test_every_marker_of_the_course_has_a_shape(marker):
     assert marker in SHAPES
