@@ -303,7 +303,7 @@ def load_clap(
     revision = revision or REVISIONS.get(name)
     try:
         found, tokenizer, extractor = read_parts(
-            source, revision=revision, ships=source == str(bundled)
+            source, revision=revision, ships=source != name
         )
     except OSError as error:
         if source != name or is_folder:

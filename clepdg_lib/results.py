@@ -20,18 +20,18 @@ import pandas as pd
 
 from clepdg_lib.files import PROJECT, MissingFileError, write_atomically
 from clepdg_lib.lesson import LESSONS
+from clepdg_lib.methods import METHODS
 
-# In the order of the tables: reference points first, the whole method last.
-METHODS = (
-    "chance",
-    "egemaps-lr",
-    "clap-zero-shot",
-    "clep-zero-shot",
-    "text-classifier",
-    "random-contexts",
-    "clep-dg",
-)
 CORPORA = {"emodb": "EMO-DB", "ravdess": "RAVDESS", "tess": "TESS", "nemo": "nEMO"}
+# Tables beside the headline: their words, and the marks of their rows.
+MARKS = {
+    "modality gap closed by the training corpora's mean": {
+        "gap_correction": "mean-shift"
+    },
+    "transductive: the test corpus's own unlabelled mean removed": {
+        "transductive": True
+    },
+}
 BLOCK = re.compile(
     r"(?P<head><!-- results:(?P<name>[\w-]+) -->\n)(?P<body>.*?)"
     r"(?P<tail><!-- /results:(?P=name) -->)",
@@ -141,6 +141,7 @@ def draw_scores(*, project: Path = PROJECT) -> Path | None:
     if not file.is_file():
         return None
     rows = pd.DataFrame(json.loads(file.read_text(encoding="utf-8"))["rows"])
+    rows = rows[_marked(rows)]
     scores = rows.pivot_table(index="method", columns="test", values="uar")
     scores = scores.reindex([m for m in METHODS if m in scores.index])
     scores = scores.rename(columns=CORPORA)
@@ -162,10 +163,39 @@ def _benchmark(found: dict) -> str:
     about = f"started from `{found['model']}`, {_seeds(found['seeds'])}"
     parts = []
     for setting, rows in frame.groupby("setting", sort=False):
+        plain = rows[_marked(rows)]
         for score in ("uar", "war"):
             parts.append(f"**{score.upper()}** ({setting}, {about}):\n")
-            parts.append(_score_table(rows, score))
+            parts.append(_score_table(plain, score))
+        for words, marks in MARKS.items():
+            if _marked(rows, **marks).any():
+                parts.append(f"**UAR, {words}** ({setting}, {about}):\n")
+                parts.append(_score_table(rows[_marked(rows, **marks)], "uar"))
+    if found.get("comparisons"):
+        parts.append("**Differences of UAR**, same clips, 95 % interval over clips:\n")
+        parts.append(_differences(found["comparisons"]))
     return "\n".join(parts)
+
+
+def _marked(
+    rows: pd.DataFrame, *, gap_correction: str = "none", transductive: bool = False
+) -> pd.Series:
+    """Which rows carry these marks; rows without any mark are plain."""
+    gaps, own = rows.get("gap_correction", "none"), rows.get("transductive", False)
+    kept = (gaps == gap_correction) & (own == transductive)
+    return pd.Series(kept, index=rows.index)
+
+
+def _differences(comparisons: Sequence[dict]) -> str:
+    lines = [
+        [
+            f"`{row['a']}` − `{row['b']}`",
+            f"{row['mean_difference']:+.3f}",
+            f"{row['ci_low']:+.3f} to {row['ci_high']:+.3f}",
+        ]
+        for row in comparisons
+    ]
+    return _table(["difference", "mean", "interval"], lines)
 
 
 def _score_table(rows: pd.DataFrame, score: str) -> str:
