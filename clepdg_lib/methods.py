@@ -16,7 +16,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clepdg_lib.acpt import BARE, random_contexts, tune_contexts
+from clepdg_lib.acpt import (
+    BARE,
+    AcousticContexts,
+    embed_contexts,
+    random_contexts,
+    tune_contexts,
+)
 from clepdg_lib.captions import CANONICAL, ENVIRONMENT_PHRASES, TEMPLATES
 from clepdg_lib.clap import Clap
 from clepdg_lib.corpora import EMOTIONS
@@ -70,17 +76,21 @@ def text_judges(
             seed=seed,
         )
 
+    def place(contexts: AcousticContexts) -> TextPoints:
+        return _labelled(embed_contexts(clep, contexts, emotions))
+
     far = drifts.norm(dim=1).mean().item()
+    noisy = jitter_points(plain, noise_std=far, n_copies=2, seed=seed)
     return {
         "clap-zero-shot": zero_shot(clap, emotions),
         "clep-zero-shot": zero_shot(clep, emotions),
         "clep-zero-shot-ensemble": zero_shot(clep, emotions, templates=TEMPLATES),
         "text-classifier": fit(plain),
-        "gaussian-text": fit(jitter_points(plain, noise_std=far, seed=seed)),
+        "gaussian-text": fit(noisy),
         "text-drift": fit(_beside(plain, _drifted(clep, emotions, drifts))),
         "caption-contexts": fit(_beside(plain, _in_words(clep, emotions))),
-        "random-contexts": fit(text_points(clep, emotions, contexts=untrained)),
-        "clep-dg": fit(text_points(clep, emotions, contexts=tuned)),
+        "random-contexts": fit(_beside(plain, place(untrained))),
+        "clep-dg": fit(_beside(plain, place(tuned))),
     }
 
 
