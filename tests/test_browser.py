@@ -13,7 +13,7 @@ from clepdg_lib.corpora import load_corpus
 from clepdg_lib.course import NOTEBOOKS
 from clepdg_lib.lesson import LESSONS
 
-SECONDS = 400  # for one lesson on a busy machine
+SECONDS = 900  # for one lesson on a busy machine
 STATE = """() => {
     const panel = window.jupyterapp?.shell.currentWidget;
     const kernel = panel?.sessionContext?.session?.kernel;
