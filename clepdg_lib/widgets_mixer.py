@@ -72,7 +72,7 @@ def mix_place(
 
     Example:
         >>> mix_place(rt60_seconds=2.0, noise="rain", snr_db=5.0).caption
-        'in a large room, with loud rain'
+        'far away in a large room, with loud rain'
     """
     room = "none"
     if rt60_seconds > 0:

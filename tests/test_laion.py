@@ -28,7 +28,8 @@ from clepdg_lib.transfer import fit_text_classifier
 def test_a_name_means_one_commit(monkeypatch, name, tiny_clap):
     asked = []
 
-    def read(source, *, revision):
+    def read(source, *, revision, ships):
+        assert not ships
         asked.append((source, revision))
         return tiny_clap.model, tiny_clap.tokenizer, tiny_clap.extractor
 

@@ -68,14 +68,14 @@ def test_the_whole_chain_gives_the_same_numbers_again(runs, pair):
 def test_another_number_of_threads_changes_next_to_nothing(runs):
     """Two threads add up in another order: that moves the last digit of a float.
 
-    A telephone's eight bits make a step of it in a few samples, and a training a little
-    more; what is neither is the same to 1e-6.
+    A telephone's eight bits make a step of it in a few samples of a hundred, and a
+    training a little more; what is neither is the same to 1e-6.
     """
     found = gaps(runs[0], runs[2])
     exact = ("clap", "zero_shot")
     assert max(found[name] for name in exact) <= 1e-6, found
     moved = np.abs(runs[0]["placed"] - runs[2]["placed"]) > 1e-6
-    assert moved.mean() <= 0.01 and found["placed"] <= 0.01
+    assert moved.mean() <= 0.05 and found["placed"] <= 0.01
     trained = {k: v for k, v in found.items() if k not in (*exact, "placed")}
     assert max(trained.values()) <= 1e-3, trained
 
