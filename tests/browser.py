@@ -52,7 +52,7 @@ def open_browser():
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=arguments)
         page = browser.new_page(viewport={"width": 1280, "height": 1700})
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(90_000)
         yield page
         browser.close()
 
@@ -97,7 +97,7 @@ def open_lab(folder: Path, settings: Path):
         server.wait(timeout=30)
 
 
-def _wait(server: subprocess.Popen, address: str, *, seconds: float = 60) -> None:
+def _wait(server: subprocess.Popen, address: str, *, seconds: float = 180) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if server.poll() is not None:

@@ -178,7 +178,7 @@ DRIVES = {
 def test_a_lesson_runs_in_a_browser_and_its_widget_answers(lab, name):
     from playwright.sync_api import expect
 
-    expect.set_options(timeout=30_000)
+    expect.set_options(timeout=90_000)
     page, address = lab
     state = run_all(page, address, name)
     assert state["errors"] == []
