@@ -31,7 +31,7 @@ from clepdg_lib.corpora import (
     join_corpora,
     load_corpus,
 )
-from clepdg_lib.files import write_atomically, write_checksums
+from clepdg_lib.files import write_atomically
 from clepdg_lib.judging import (
     Training,
     Verdict,
@@ -167,7 +167,7 @@ def leave_corpora_out(
                     progress=progress,
                 )
                 if kept is not None:
-                    write_checksums(clep.save(kept))  # the checksums come last
+                    clep.save(kept)  # its checksums come last
             by_clep = embed_corpus(clep, shared, progress=progress)
             known = training_of(
                 clep, [loaded[n] for n in REAL if n != test], progress=progress

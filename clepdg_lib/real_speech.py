@@ -3,8 +3,8 @@
 Owners of acted corpora rarely let their recordings travel. What a tower says of a clip
 may: one row of numbers, from which nobody can rebuild the voice. So every claim that
 the course makes on real speech can be checked offline, without a licence and in
-seconds. `clap-mini` heard all four corpora; each CLEP heard only the corpus that its
-training left out, so its rows are those of speech it never met.
+seconds. Neither `clap-mini` nor the CLEP that embedded a corpus had met it in training:
+for each corpus there is a CLEP of its own, trained on the other three.
 
 Lesson: notebooks/05_generalise_across_domains.ipynb
 Shapes: n clips, dim the embedding width.
