@@ -31,6 +31,8 @@ from clepdg_lib.points import text_points
 from clepdg_lib.probes import LinearProbe, fit_probe, linear_probe
 
 N_RESAMPLES = 1000
+# How the recipe of a setting was chosen; `benchmark` says on whom.
+SELECTED_BY = {"loco": "training-domain", "lodo": "leave-one-domain-out"}
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,7 @@ def judge_methods(
     by_clap = _text_mean(clap, emotions), heard_by_clap
     by_clep = _text_mean(clep, emotions), heard_by_clep
     about = {"setting": setting, "test": test, "seed": seed}
+    about["selection"] = SELECTED_BY.get(setting, "none")
     verdicts = []
     for method in sorted(judges, key=METHODS.index):
         mean_text, heard = by_clap if method == "clap-zero-shot" else by_clep
@@ -272,8 +275,7 @@ def _stacked(
     """Truth (n,), guesses (S, n) and test sets (n,), test sets one after the other."""
     if not verdicts:
         return None
-    table = pd.DataFrame({"test": v.test, "seed": v.seed, "v": v} for v in verdicts)
-    tests, seeds = sorted(set(table["test"])), sorted(set(table["seed"]))
+    tests, seeds = sorted({v.test for v in verdicts}), sorted({v.seed for v in verdicts})
     found = {(v.test, v.seed): v for v in verdicts}
     first = [found[test, seeds[0]] for test in tests]
     truth = np.concatenate([v.truth for v in first])
