@@ -275,7 +275,8 @@ def _stacked(
     """Truth (n,), guesses (S, n) and test sets (n,), test sets one after the other."""
     if not verdicts:
         return None
-    tests, seeds = sorted({v.test for v in verdicts}), sorted({v.seed for v in verdicts})
+    tests = sorted({v.test for v in verdicts})
+    seeds = sorted({v.seed for v in verdicts})
     found = {(v.test, v.seed): v for v in verdicts}
     first = [found[test, seeds[0]] for test in tests]
     truth = np.concatenate([v.truth for v in first])
