@@ -9,23 +9,20 @@ Shapes: samples of one wave, dim the embedding width.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING
 
 import pandas as pd
-import torch
 from torch import Tensor
 
 from clepdg_lib.audio import (
     SAMPLE_RATE,
     SILENCE_DB,
     AudioError,
-    check_wave,
     level,
-    resample,
+    read_recording,
     rms_db,
     trim,
 )
@@ -82,37 +79,12 @@ def read_upload(content: bytes, *, name: str = "the file") -> Tensor:
         AudioError: Empty, too large, cut short, not audio, silent, or without samples.
             The message says what to do.
     """
-    import soundfile
-
-    if len(content) == 0:
-        raise AudioError(f"{name} is empty (0 bytes); choose or record it again.")
     if len(content) > MAX_MEGABYTES * 1e6:
         raise AudioError(
             f"{name} has {len(content) / 1e6:.0f} MB, {MAX_MEGABYTES:g} MB at most; "
             "cut out some seconds, or save it as FLAC, Ogg or MP3."
         )
-    if content[:4] == b"RIFF" and content[8:12] == b"WAVE":
-        promised = int.from_bytes(content[4:8], "little") + 8
-        if 8 < promised < 0xFFFFFFF0 and promised > len(content) + 1:
-            raise AudioError(
-                f"{name} is truncated: its header promises {promised} bytes, it has "
-                f"{len(content)}; copy or record it again."
-            )
-    try:
-        with soundfile.SoundFile(io.BytesIO(content)) as file:
-            rate = file.samplerate
-            samples = file.read(
-                frames=round(MAX_SECONDS * rate), dtype="float32", always_2d=True
-            )
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise AudioError(
-            f"{name} cannot be read as audio; it should be a whole WAV, FLAC, Ogg or "
-            "MP3 file. Telephones often record M4A: convert it first."
-        ) from error
-    if len(samples) == 0:
-        raise AudioError(f"{name} holds no samples; record it again.")
-    wave = check_wave(torch.from_numpy(samples.mean(axis=1)), name=name)
-    wave = resample(wave, from_rate=rate, to_rate=SAMPLE_RATE)
+    wave = read_recording(content, name=name)[: round(MAX_SECONDS * SAMPLE_RATE)]
     if rms_db(wave) < SILENCE_DB:
         raise AudioError(f"{name} is silent; was the microphone switched on?")
     return wave
