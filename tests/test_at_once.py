@@ -18,27 +18,32 @@ from clepdg_lib.corpora import load_corpus
 from clepdg_lib.files import PROJECT, write_atomically
 
 # Imported once and forked eight times: what is tested is the cache, not the imports.
+# Nothing is computed before the fork: torch's threads would not come along, and it
+# stops where it misses them.
 EIGHT = """
-    import os, sys
+    import os, sys, traceback
     import numpy as np, torch
     from clepdg_lib import embedding
     from clepdg_lib.arrays import write_arrays
     from clepdg_lib.clap import embed_corpus, load_clap
     from clepdg_lib.corpora import load_corpus
     model, clips, out = sys.argv[1:]
-    torch.set_num_threads(1)
     embedding.FLUSH_ROWS = 2
-    clap, corpus = load_clap(model), load_corpus(clips)
     children = []
     for i in range(8):
         child = os.fork()
         if child == 0:
             status = 1
             try:
+                torch.set_num_threads(1)
+                clap, corpus = load_clap(model), load_corpus(clips)
                 found = embed_corpus(clap, corpus, batch_size=2)
                 write_arrays(f"{out}/{i}.npz", embeddings=found.embeddings.numpy())
                 status = 0
+            except BaseException:
+                traceback.print_exc()  # nobody else will tell
             finally:
+                sys.stderr.flush()
                 os._exit(status)
         children.append(child)
     sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(c, 0)[1]) for c in children))
