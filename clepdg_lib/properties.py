@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from tqdm.auto import tqdm
 
 from clepdg_lib.audio import SAMPLE_RATE
@@ -40,7 +41,7 @@ def measuring_is_possible() -> bool:
 
 def feature_names() -> list[str]:
     """Return the names of the 88 functionals, in their order."""
-    return list(_smile().feature_names)
+    return Measurer().names
 
 
 def measure_corpus(
@@ -62,8 +63,8 @@ def measure_corpus(
     file = cache_root() / "egemaps" / name
     if cache and (arrays := load_arrays(file)):
         return arrays["egemaps"]
-    smile = _smile()
-    values = np.full((len(corpus), len(smile.feature_names)), np.nan, np.float32)
+    measure = Measurer()
+    values = np.full((len(corpus), len(measure.names)), np.nan, np.float32)
     bar = tqdm(
         corpus.iter_waves(),
         total=len(corpus),
@@ -72,8 +73,7 @@ def measure_corpus(
         disable=not progress,
     )
     for i, wave in bar:
-        row = smile.process_signal(wave.numpy(), SAMPLE_RATE).to_numpy()[0]
-        values[i] = np.nan_to_num(row)
+        values[i] = measure(wave)
     if cache:
         store_arrays(file, egemaps=values)
     return values
@@ -102,6 +102,23 @@ def property_levels(
         assert len(PROPERTIES[aspect]) == 3
         levels[aspect] = level.astype(np.int64)
     return levels
+
+
+class Measurer:
+    """openSMILE, ready to measure one clip after the other.
+
+    Raises:
+        ImportError: openSMILE is not installed.
+    """
+
+    def __init__(self) -> None:
+        self._smile = _smile()
+        self.names = list(self._smile.feature_names)
+
+    def __call__(self, wave: torch.Tensor) -> np.ndarray:
+        """Measure a clip: (n,) at 16 kHz -> (88,) float32."""
+        row = self._smile.process_signal(wave.numpy(), SAMPLE_RATE).to_numpy()[0]
+        return np.nan_to_num(row).astype(np.float32)
 
 
 def _smile():
