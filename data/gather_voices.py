@@ -63,7 +63,7 @@ class Source:
     archive: str = ""
 
 
-PROMPTS = r"/sounds/[a-z]{2}_[A-Z]{2}_[fm]_(?P<voice>\w+)/(?!silence/).*"
+PROMPTS = r".*/sounds/[a-z]{2}_[A-Z]{2}_[fm]_(?P<voice>\w+)/(?!silence/).*"
 SOURCES = (
     Source("asterisk-core-sounds-en-wav", "1.6.1-1", PROMPTS, "en", "female"),
     Source("asterisk-core-sounds-es-wav", "1.6.1-1", PROMPTS, "es", "female"),
