@@ -2,11 +2,11 @@
 
     python data/gather_voices.py  # writes build/voices: some 20,000 clips
 
-EmoGator has ninety contributors, and most of them sit at one kind of microphone. A
-tower that is to measure any voice must have heard many. Free software has recorded
-hundreds: actors of adventure games, spoken letters and words in thirty languages,
-telephone prompts. The packages are Debian's (bookworm), fetched and proved by apt, and
-are unpacked, not installed. No clip has an emotion label. Nothing of this is shipped.
+EmoGator has ninety contributors, and they utter bursts, not words. A tower that is to
+measure any voice must have heard many. Free software has recorded them: actors of
+games, letters and words in many languages, telephone prompts. The packages are
+Debian's (bookworm), fetched and proved by apt, and unpacked, not installed. No clip has
+an emotion label. Nothing of this is shipped.
 
 Clips last 0.8 to 6 s at 16 kHz. Shorter files of one voice are joined, longer ones cut
 at their quietest moment; what has no pitch is left out, and of one voice all after its
@@ -72,7 +72,7 @@ SOURCES = (
     Source("asterisk-core-sounds-ru-wav", "1.6.1-1", PROMPTS, "ru"),
     Source(
         "asterisk-prompt-it-menardi-wav",
-        "1.4.22+mm20110907-3.1",
+        "1:1.4.22+mm20110907-3.1",
         PROMPTS,
         "it",
         "female",
@@ -262,6 +262,9 @@ def cut_lines(lines: Iterator[Line]) -> Iterator[Line]:
         short.append(wave)
         if sum(map(len, short)) >= JOINED * SAMPLE_RATE:
             yield voice, language, np.concatenate(waiting.pop((voice, language)))
+    for (voice, language), short in waiting.items():
+        if sum(map(len, short)) >= SHORTEST * SAMPLE_RATE:
+            yield voice, language, np.concatenate(short)
 
 
 def cut(wave: np.ndarray) -> Iterator[np.ndarray]:

