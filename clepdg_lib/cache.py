@@ -14,6 +14,7 @@ import io
 import sqlite3
 import time
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -125,9 +126,13 @@ def load_arrays(file: Path) -> dict[str, np.ndarray] | None:
     """Read the arrays that `store_arrays` wrote; None if there are none, or broken."""
     try:
         with np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            found = {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
+    except (AttributeError, TypeError):  # a single array, which is no archive
+        return None
+    # numpy hands out as bytes what is no array
+    return found if all(isinstance(a, np.ndarray) for a in found.values()) else None
 
 
 def store_arrays(file: Path, **arrays: np.ndarray) -> None:

@@ -7,7 +7,6 @@ Lesson: notebooks/06_scale_up.ipynb
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import tempfile
@@ -20,6 +19,7 @@ from safetensors import SafetensorError
 from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
 from transformers.utils import logging
 
+from clepdg_lib.checkpoints import could_not_write
 from clepdg_lib.files import (
     CHECKSUMS,
     ChangedFileError,
@@ -27,11 +27,13 @@ from clepdg_lib.files import (
     refuse_changed,
     settle,
     write_checksums,
-    write_error,
 )
 from clepdg_lib.versions import versions
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5")
+# What transformers 5 writes into a tokenizer's settings of how it was last called.
+LAST_CALL = ("backend", "is_local", "local_files_only", "max_length", "stride")
+LAST_CALL += ("pad_to_multiple_of", "pad_token_type_id", "truncation_strategy")
 # Commits of LAION's checkpoints: a name alone would give whatever the hub holds today.
 REVISIONS = {
     "laion/clap-htsat-unfused": "8fa0f1c6d0433df6e97c127f64b2a1d6c0dcda8a",
@@ -159,7 +161,7 @@ def write_parts(
             parts = Path(scratch) / "parts"
             model.save_pretrained(parts, state_dict=state)
             tokenizer.save_pretrained(parts)
-            _tell_less(parts / "tokenizer_config.json")
+            _tell_less(parts)
             extractor.save_pretrained(parts)
             stamp = json.dumps(versions(), indent=1) + "\n"
             (parts / "made_with.json").write_text(stamp, encoding="utf-8")
@@ -168,12 +170,10 @@ def write_parts(
                 with file.open("rb+") as stream:
                     os.fsync(stream.fileno())
             _put(parts, folder)
-    except (OSError, SafetensorError) as error:  # safetensors reports a full disk so
+    except (OSError, SafetensorError) as error:
         if isinstance(error, WriteError):
             raise
-        if not isinstance(error, OSError):
-            error = OSError(errno.ENOSPC if "No space" in str(error) else 0, str(error))
-        raise write_error(folder, error) from error
+        raise could_not_write(folder, error) from error
     return folder
 
 
@@ -205,15 +205,22 @@ def _without_bars(*, is_local: bool) -> Iterator[None]:
         logging.enable_progress_bar()
 
 
-def _tell_less(file: Path) -> None:
-    """Keep in a tokenizer's settings what is of the tokenizer, not of this machine.
+def _tell_less(folder: Path) -> None:
+    """Keep in a tokenizer's files what is of the tokenizer, not of its last call.
 
-    transformers 5 also writes how it was loaded, and a class name that no earlier
-    version knows.
+    transformers 5 also writes how it was loaded, a class name that no earlier version
+    knows, and to what length it last cut, to which a processor would cut audio as well.
     """
+    file = folder / "tokenizer_config.json"
     settings = json.loads(file.read_text(encoding="utf-8"))
-    for name in ("backend", "is_local", "local_files_only"):
+    for name in LAST_CALL:
         settings.pop(name, None)
     if settings.get("tokenizer_class") == "TokenizersBackend":
         settings["tokenizer_class"] = "PreTrainedTokenizerFast"
     file.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    file = folder / "tokenizer.json"
+    if file.is_file():
+        rules = json.loads(file.read_text(encoding="utf-8"))
+        rules |= {"truncation": None, "padding": None}
+        text = json.dumps(rules, indent=2, ensure_ascii=False) + "\n"
+        file.write_text(text, encoding="utf-8")

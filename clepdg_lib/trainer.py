@@ -18,12 +18,11 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from clepdg_lib.checkpoints import read_checkpoint, write_checkpoint
 from clepdg_lib.clap import Clap
 from clepdg_lib.processes import Team
 
@@ -256,6 +255,9 @@ class Trainer:
             file: A safetensors file; its folder is created.
             epoch: How many are finished.
             plan: What the training is, to recognise it by.
+
+        Raises:
+            WriteError: Disk full, folder read-only, or the like.
         """
         tensors = {}
         for part, module in self._modules().items():
@@ -269,28 +271,24 @@ class Trainer:
             "history": json.dumps(self.history),
             "plan": plan,
         }
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".partial")
-        save_file(tensors, partial, notes)
-        partial.replace(file)
+        write_checkpoint(file, tensors, notes)
 
     def resume(self, file: Path, *, plan: str) -> int:
         """Go on where `save` stopped; returns the finished epochs, 0 without a file.
 
         Raises:
-            ValueError: The file belongs to another training.
+            ValueError: The file belongs to another training, or is damaged.
         """
         if not file.is_file():
             return 0
-        with safe_open(file, "pt") as opened:
-            notes = opened.metadata() or {}
+        tensors, notes = read_checkpoint(file)
         if notes.get("plan", plan) != plan:
             raise ValueError(
                 f"{file} is the checkpoint of another training ({notes['plan']}), "
                 f"not of this one ({plan}); delete it or choose another file"
             )
         parts: dict[str, dict[str, torch.Tensor]] = {}
-        for name, tensor in load_file(file).items():
+        for name, tensor in tensors.items():
             part, rest = name.split(".", 1)
             parts.setdefault(part, {})[rest] = tensor
         for part, module in self._modules().items():

@@ -3,6 +3,7 @@
 import sqlite3
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -137,6 +138,12 @@ def test_arrays_come_back_or_are_none(tmp_path):
     for broken in (b"", whole[: len(whole) // 2], b"PK" + bytes(100)):
         file.write_bytes(broken)
         assert load_arrays(file) is None
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("x", "no array")
+    assert load_arrays(file) is None
+    with file.open("wb") as stream:  # one array, and no archive of them
+        np.save(stream, np.arange(3))
+    assert load_arrays(file) is None
 
 
 def test_arrays_that_would_run_code_are_not_read(tmp_path):

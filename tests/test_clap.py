@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel, ClapPro
 from clepdg_lib import clap as clap_module
 from clepdg_lib.audio import AudioError, LogMel
 from clepdg_lib.clap import Clap, EmbeddedCorpus, embed_corpus, load_clap
+from clepdg_lib.files import data_root
 
 RATE = 16_000
 SENTENCES = ["this person is feeling sad", "happy", "rain in the background"]
@@ -199,12 +200,27 @@ def test_loading_from_disk_shows_no_bar_and_leaves_bars_as_they_were(
     assert logging.is_progress_bar_enabled()
 
 
-def test_a_saved_tokenizer_says_nothing_of_how_it_was_loaded(tiny_clap, tmp_path):
+def test_a_saved_tokenizer_says_nothing_of_how_it_was_used(tiny_clap, tmp_path):
     loaded = load_clap(tiny_clap.save(tmp_path / "one"))
-    file = loaded.save(tmp_path / "two") / "tokenizer_config.json"
-    settings = json.loads(file.read_text(encoding="utf-8"))
-    assert not {"is_local", "local_files_only", "backend"} & set(settings)
+    loaded.embed_text(["a sentence that is cut and one that is padded", "short"])
+    folder = loaded.save(tmp_path / "two")
+    settings = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+    told = {"is_local", "local_files_only", "backend", "max_length", "stride"}
+    assert not told & set(settings)
     assert settings["tokenizer_class"] != "TokenizersBackend"
+    rules = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    assert rules["truncation"] is rules["padding"] is None
+    again = load_clap(folder)  # and it pads and cuts as before
+    assert torch.equal(again.embed_text(SENTENCES), loaded.embed_text(SENTENCES))
+
+
+@pytest.mark.parametrize("name", ["clap-mini", "clep-mini"])
+def test_a_plain_processor_cuts_no_sound_to_the_length_of_a_sentence(name):
+    # It takes a length that it finds beside the tokenizer for that of sounds, too.
+    processor = ClapProcessor.from_pretrained(data_root() / "models" / name)
+    wave = noise(3).numpy()
+    heard = processor(audio=wave, sampling_rate=RATE, return_tensors="pt")
+    assert heard["input_features"].shape == (1, 1, 251, 64)
 
 
 def test_half_the_precision_is_half_the_size_and_the_same_model(tiny_clap, tmp_path):
