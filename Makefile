@@ -3,6 +3,8 @@
 PYTHON ?= python3
 # How many notebooks and test modules to run at once in `make test`.
 WORKERS ?= 2
+# Of `make benchmark`: a whole chain of trainings each.
+SEEDS ?= 0 1 2
 # Where to take torch from, if not from the usual index: a page of wheels, for
 # instance the CPU-only one that README names.
 TORCH_INDEX ?=
@@ -65,7 +67,7 @@ slides: .venv/.installed  ## write build/slides: one lesson (LESSON=04) as slide
 benchmark: .venv/.benchmark  ## leave-one-corpus-out on real speech (CLEPDG_CORPORA)
 	@mkdir -p build
 	$(BIN)/python -m clepdg_lib benchmark --tier audio --work build/benchmark \
-		--json build/benchmark.json
+		--seeds $(SEEDS) --json build/benchmark.json
 
 .venv/.benchmark: .venv/.installed
 	@$(PIP) --editable ".[benchmark]"

@@ -11,6 +11,7 @@ from pathlib import Path
 # Each command imports what it needs itself: `--help` answers at once, and `doctor`
 # answers even where torch cannot be imported.
 TIERS = ("audio", "embeddings", "emosynth")
+SETTINGS = ("loco", "supervised", "shift")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,6 +76,12 @@ def _parser() -> argparse.ArgumentParser:
         default="audio",
         help="audio: corpora under $CLEPDG_CORPORA; embeddings: what ships of them; "
         "emosynth: the bundled domains",
+    )
+    benchmark.add_argument(
+        "--setting",
+        choices=SETTINGS,
+        help="of the audio tier. loco (default): a corpus out; supervised: other "
+        "speakers of the same corpus; shift: other speakers in worse and worse places",
     )
     benchmark.add_argument("--json", metavar="PATH", help="write rows here; - prints")
     benchmark.add_argument(
@@ -202,7 +209,7 @@ def _speed(args: argparse.Namespace) -> None:
 
 
 def _benchmark(args: argparse.Namespace) -> int | None:
-    from clepdg_lib.benchmark import main as run_benchmark
+    from clepdg_lib.benchmark_run import main as run_benchmark
 
     return run_benchmark(args)
 

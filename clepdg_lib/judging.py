@@ -1,8 +1,7 @@
-"""Judge clips that nothing has heard, by every method, in rows of one shape.
+"""Judge clips that nothing has heard, by every method: plain, shifted and centred.
 
-A verdict holds what a method said of every clip; a row is its summary, plain numbers
-and words for a table or a JSON file. Verdicts of two methods on the same clips are
-compared in pairs, which is far sharper than two intervals side by side.
+Judges are fitted once, on sentences (and, for the reference, on training audio), and
+then judge as many sets of clips as there are.
 
 Lesson: notebooks/05_generalise_across_domains.ipynb
 Shapes: n clips, E emotions, dim the embedding width.
@@ -19,18 +18,13 @@ from torch import Tensor
 
 from clepdg_lib.clap import Clap, EmbeddedCorpus
 from clepdg_lib.corpora import EMOTIONS
-from clepdg_lib.evaluation import (
-    bootstrap_interval,
-    collapsed,
-    recall_per_class,
-    war,
-)
 from clepdg_lib.gap import close_gap, transductive_centre
-from clepdg_lib.methods import CONTROLS, METHODS, text_judges
+from clepdg_lib.methods import METHODS, text_judges
 from clepdg_lib.points import text_points
 from clepdg_lib.probes import LinearProbe, fit_probe, linear_probe
+from clepdg_lib.transfer import TextClassifier
+from clepdg_lib.verdicts import Verdict
 
-N_RESAMPLES = 1000
 # How the recipe of a setting was chosen; `benchmark` says on whom.
 SELECTED_BY = {"loco": "training-domain", "lodo": "leave-one-domain-out"}
 
@@ -56,143 +50,101 @@ class Training:
         return cls(heard.embeddings.mean(dim=0), probe)
 
 
-@dataclass(frozen=True, eq=False)
-class Verdict:
-    """What one method said of every clip of a test set.
+@dataclass(frozen=True)
+class Judges:
+    """Every method, fitted and ready to judge.
 
     Attributes:
-        method: One of `methods.METHODS`.
-        setting: "loco", "lodo", ...
-        test: The corpus or domain that was left out.
-        seed: Of the whole chain.
-        truth: (n,) emotions.
-        guess: (n,) emotions.
-        gap_correction: "none", or "mean-shift" by the training corpora's mean.
-        transductive: The test set's own unlabelled mean was removed. Never a headline.
-        selection: How settings were chosen (Gulrajani and Lopez-Paz 2021).
-    """
-
-    method: str
-    setting: str
-    test: str
-    seed: int
-    truth: np.ndarray
-    guess: np.ndarray
-    gap_correction: str = "none"
-    transductive: bool = False
-    selection: str = "training-domain"
-
-    def row(self, *, n_resamples: int = N_RESAMPLES) -> dict:
-        """Summarise: scores, interval of UAR over clips, recalls, collapse."""
-        value, low, high = bootstrap_interval(
-            self.truth, self.guess, n_resamples=n_resamples
-        )
-        recalls = recall_per_class(self.truth, self.guess)
-        return {
-            "method": self.method,
-            "setting": self.setting,
-            "test": self.test,
-            "seed": self.seed,
-            "uar": value,
-            "war": war(self.truth, self.guess),
-            "n": len(self.truth),
-            "ci_low": low,
-            "ci_high": high,
-            "recall": {str(k): float(v) for k, v in recalls.items()},
-            "collapsed": collapsed(self.guess),
-            "selection": self.selection,
-            "gap_correction": self.gap_correction,
-            "transductive": self.transductive,
-        }
-
-
-def rows_of(verdicts: Sequence[Verdict]) -> list[dict]:
-    """Summarise all verdicts, with a row of chance before the first of a test set."""
-    rows, begun = [], set()
-    for verdict in verdicts:
-        about = {"setting": verdict.setting, "test": verdict.test, "seed": verdict.seed}
-        if tuple(about.values()) not in begun:
-            begun.add(tuple(about.values()))
-            rows.append(chance_row(verdict.truth, **about))
-        rows.append(verdict.row())
-    return rows
-
-
-def chance_row(truth: Sequence[str], *, setting: str, test: str, seed: int) -> dict:
-    """The row of a judge who says every emotion equally often, whatever is heard."""
-    share = 1 / len(set(truth))
-    return {
-        **{"method": "chance", "setting": setting, "test": test, "seed": seed},
-        **{"uar": share, "war": share, "n": len(truth)},
-        **{"ci_low": share, "ci_high": share, "recall": {}, "collapsed": False},
-        **{"selection": "none", "gap_correction": "none", "transductive": False},
-    }
-
-
-def judge_methods(
-    clap: Clap,
-    clep: Clap,
-    heard_by_clap: EmbeddedCorpus,
-    heard_by_clep: EmbeddedCorpus,
-    *,
-    setting: str,
-    test: str,
-    seed: int,
-    emotions: Sequence[str] = EMOTIONS,
-    training: Training | None = None,
-) -> list[Verdict]:
-    """Judge the left-out clips with every method, plain, shifted and centred.
-
-    Args:
-        clap: Before fine-tuning.
-        clep: After.
-        heard_by_clap: n left-out clips, by `clap`.
-        heard_by_clep: The same, by `clep`.
-        setting: For the rows.
-        test: For the rows.
+        by_method: Method -> what predicts, in the order of `METHODS`.
+        clap_text: (dim,) mean of the sentences' points by the CLAP.
+        clep_text: (dim,) the same by the CLEP.
+        training: From the training corpora, or None.
         seed: Of contexts and classifiers.
-        emotions: E labels.
-        training: From the training corpora; without it there are no rows of
-            `audio-probe` and none with the modality gap closed.
-
-    Returns:
-        A `Verdict` for each method; again with the gap closed by the mean of the
-        training corpora; again, marked transductive, with the test set's own mean
-        replaced. `audio-probe` has no gap to close.
     """
-    emotions = tuple(emotions)
-    judges: dict = text_judges(clap, clep, emotions, seed=seed)
-    if training is not None and training.probe is not None:
-        judges["audio-probe"] = training.probe
-    by_clap = _text_mean(clap, emotions), heard_by_clap
-    by_clep = _text_mean(clep, emotions), heard_by_clep
-    about = {"setting": setting, "test": test, "seed": seed}
-    about["selection"] = SELECTED_BY.get(setting, "none")
-    verdicts = []
-    for method in sorted(judges, key=METHODS.index):
-        mean_text, heard = by_clap if method == "clap-zero-shot" else by_clep
-        ways: list[tuple[dict, Tensor]] = [({}, heard.embeddings)]
-        if training is not None and method not in ("clap-zero-shot", "audio-probe"):
-            moved = close_gap(
-                heard.embeddings, mean_audio=training.mean, mean_text=mean_text
-            )
-            ways.append(({"gap_correction": "mean-shift"}, moved))
-        home = training.mean if method == "audio-probe" else mean_text
-        centred = transductive_centre(heard.embeddings, mean_text=home)
-        ways.append(({"transductive": True}, centred))
-        truth = heard.clips["emotion"].to_numpy(dtype=str)
-        for marks, points in ways:
-            guess = judges[method].predict(points)
-            verdicts.append(Verdict(method, **about, truth=truth, guess=guess, **marks))
-    return verdicts
 
+    by_method: dict[str, TextClassifier | LinearProbe]
+    clap_text: Tensor
+    clep_text: Tensor
+    training: Training | None
+    seed: int
 
-def _text_mean(clap: Clap, emotions: tuple[str, ...]) -> Tensor:
-    return text_points(clap, emotions).vectors.mean(dim=0)
+    @classmethod
+    def fit(
+        cls,
+        clap: Clap,
+        clep: Clap,
+        *,
+        emotions: Sequence[str] = EMOTIONS,
+        training: Training | None = None,
+        seed: int = 0,
+    ) -> Judges:
+        """Fit all methods.
+
+        Args:
+            clap: Before fine-tuning.
+            clep: After.
+            emotions: E labels.
+            training: From the training corpora; without it there are no rows of
+                `audio-probe` and none with the modality gap closed.
+            seed: Of contexts and classifiers.
+        """
+        emotions = tuple(emotions)
+        judges: dict = text_judges(clap, clep, emotions, seed=seed)
+        if training is not None and training.probe is not None:
+            judges["audio-probe"] = training.probe
+        ordered = {name: judges[name] for name in sorted(judges, key=METHODS.index)}
+        means = (text_points(c, emotions).vectors.mean(dim=0) for c in (clap, clep))
+        return cls(ordered, *means, training, seed)
+
+    def judge(
+        self,
+        heard_by_clap: EmbeddedCorpus,
+        heard_by_clep: EmbeddedCorpus,
+        *,
+        setting: str,
+        test: str,
+    ) -> list[Verdict]:
+        """Judge n clips.
+
+        Returns:
+            A `Verdict` for each method; again with the gap closed by the mean of the
+            training corpora; again, marked transductive, with the clips' own mean
+            replaced. `audio-probe` has no gap to close.
+        """
+        about = {"setting": setting, "test": test, "seed": self.seed}
+        about["selection"] = SELECTED_BY.get(setting, "none")
+        verdicts = []
+        for method, judge in self.by_method.items():
+            plain = method == "clap-zero-shot"
+            mean_text = self.clap_text if plain else self.clep_text
+            heard = heard_by_clap if plain else heard_by_clep
+            home = mean_text
+            ways: list[tuple[dict, Tensor]] = [({}, heard.embeddings)]
+            if method == "audio-probe":
+                home = self.training.mean
+            elif self.training is not None and not plain:
+                moved = close_gap(
+                    heard.embeddings, mean_audio=self.training.mean, mean_text=mean_text
+                )
+                ways.append(({"gap_correction": "mean-shift"}, moved))
+            centred = transductive_centre(heard.embeddings, mean_text=home)
+            ways.append(({"transductive": True}, centred))
+            truth = heard.clips["emotion"].to_numpy(dtype=str)
+            for marks, points in ways:
+                guess = judge.predict(points)
+                verdicts.append(
+                    Verdict(method, **about, truth=truth, guess=guess, **marks)
+                )
+        return verdicts
 
 
 def judge_measurements(
-    measured: np.ndarray, clips: pd.DataFrame, *, test: str, strength: float = 0.01
+    measured: np.ndarray,
+    clips: pd.DataFrame,
+    *,
+    test: str,
+    setting: str = "loco",
+    strength: float = 0.01,
 ) -> list[Verdict]:
     """Judge a corpus by a logistic regression on what was measured in the others.
 
@@ -200,6 +152,7 @@ def judge_measurements(
         measured: (n, d), for instance 88 eGeMAPS functionals, of all corpora.
         clips: n rows with the columns corpus and emotion.
         test: The corpus to leave out of training.
+        setting: For the rows.
         strength: Inverse of the L2 penalty.
 
     Returns:
@@ -217,94 +170,10 @@ def judge_measurements(
         )
         verdicts.append(
             Verdict(
-                *("egemaps-lr", "loco", test, 0),
+                *("egemaps-lr", setting, test, 0),
                 truth=labels[left_out],
                 guess=guess,
                 transductive=transductive,
             )
         )
     return verdicts
-
-
-def compare(
-    verdicts: Sequence[Verdict],
-    *,
-    a: str = "clep-dg",
-    others: Sequence[str] = CONTROLS,
-    gap_correction: str = "none",
-    n_resamples: int = N_RESAMPLES,
-) -> list[dict]:
-    """Compare a method with others on the same clips, seeds averaged first.
-
-    Returns:
-        A row ``{"a", "b", "setting", "mean_difference", "ci_low", "ci_high"}`` for
-        each setting and other method; the difference is of UAR, averaged over test
-        sets, with a paired bootstrap interval of 95 % over clips.
-    """
-    rows = []
-    kept = [
-        v for v in verdicts if not v.transductive and v.gap_correction == gap_correction
-    ]
-    for setting in dict.fromkeys(v.setting for v in kept):
-        mine = _stacked([v for v in kept if (v.setting, v.method) == (setting, a)])
-        for b in others:
-            theirs = [v for v in kept if (v.setting, v.method) == (setting, b)]
-            if mine is None or not theirs:
-                continue
-            truth, guesses, tests = mine
-            _, baseline, _ = _stacked(theirs)
-            value, low, high = bootstrap_interval(
-                truth,
-                guesses,
-                baseline=baseline,
-                corpora=tests,
-                n_resamples=n_resamples,
-            )
-            rows.append(
-                {
-                    **{"a": a, "b": b, "setting": setting},
-                    **{"mean_difference": value, "ci_low": low, "ci_high": high},
-                }
-            )
-    return rows
-
-
-def _stacked(
-    verdicts: Sequence[Verdict],
-) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Truth (n,), guesses (S, n) and test sets (n,), test sets one after the other."""
-    if not verdicts:
-        return None
-    tests = sorted({v.test for v in verdicts})
-    seeds = sorted({v.seed for v in verdicts})
-    found = {(v.test, v.seed): v for v in verdicts}
-    first = [found[test, seeds[0]] for test in tests]
-    truth = np.concatenate([v.truth for v in first])
-    names = np.concatenate([[v.test] * len(v.truth) for v in first])
-    guesses = [np.concatenate([found[t, s].guess for t in tests]) for s in seeds]
-    return truth, np.stack(guesses), names
-
-
-def summarise(
-    rows: Sequence[dict],
-    *,
-    score: str = "uar",
-    gap_correction: str = "none",
-    transductive: bool = False,
-) -> pd.DataFrame:
-    """Tabulate the mean score over seeds: a row per method, a column per test set."""
-    frame = pd.DataFrame(rows)
-    for column, wanted in (
-        ("gap_correction", gap_correction),
-        ("transductive", transductive),
-    ):
-        if column in frame:
-            frame = frame[frame[column] == wanted]
-    order = sorted(frame["method"].unique(), key=_rank)
-    table = frame.pivot_table(index="method", columns="test", values=score).loc[order]
-    table["mean"] = table.mean(axis=1)
-    return table
-
-
-def _rank(method: str) -> int:
-    return METHODS.index(method) if method in METHODS else len(METHODS) - 2

@@ -133,3 +133,9 @@ def _smile():
         feature_set=opensmile.FeatureSet.eGeMAPSv02,
         feature_level=opensmile.FeatureLevel.Functionals,
     )
+
+
+def standardise(values: np.ndarray) -> np.ndarray:
+    """Bring each column to mean 0 and deviation 1, outliers cut at 4; NaN stay."""
+    mean, deviation = np.nanmean(values, axis=0), np.nanstd(values, axis=0) + 1e-6
+    return np.clip((values - mean) / deviation, -4, 4).astype(np.float32)

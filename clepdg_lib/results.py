@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -21,17 +21,14 @@ import pandas as pd
 from clepdg_lib.files import PROJECT, MissingFileError, write_atomically
 from clepdg_lib.lesson import LESSONS
 from clepdg_lib.methods import METHODS
+from clepdg_lib.score_tables import (
+    CORPORA,
+    marked,
+    write_number,
+    write_scores,
+    write_table,
+)
 
-CORPORA = {"emodb": "EMO-DB", "ravdess": "RAVDESS", "tess": "TESS", "nemo": "nEMO"}
-# Tables beside the headline: their words, and the marks of their rows.
-MARKS = {
-    "modality gap closed by the training corpora's mean": {
-        "gap_correction": "mean-shift"
-    },
-    "transductive: the test corpus's own unlabelled mean removed": {
-        "transductive": True
-    },
-}
 BLOCK = re.compile(
     r"(?P<head><!-- results:(?P<name>[\w-]+) -->\n)(?P<body>.*?)"
     r"(?P<tail><!-- /results:(?P=name) -->)",
@@ -86,7 +83,7 @@ def render(name: str, *, project: Path = PROJECT) -> str:
         )
     found = json.loads(file.read_text(encoding="utf-8"))
     kinds: dict[str, Callable[[dict], str]] = {
-        "method": _benchmark,
+        "method": write_scores,
         "task": _tasks,
         "campaign": _campaigns,
         "figure": _speed,
@@ -141,7 +138,7 @@ def draw_scores(*, project: Path = PROJECT) -> Path | None:
     if not file.is_file():
         return None
     rows = pd.DataFrame(json.loads(file.read_text(encoding="utf-8"))["rows"])
-    rows = rows[_marked(rows)]
+    rows = rows[marked(rows)]
     scores = rows.pivot_table(index="method", columns="test", values="uar")
     scores = scores.reindex([m for m in METHODS if m in scores.index])
     scores = scores.rename(columns=CORPORA)
@@ -157,83 +154,17 @@ def draw_scores(*, project: Path = PROJECT) -> Path | None:
     return write_atomically(file.with_suffix(".png"), drawn.getvalue())
 
 
-def _benchmark(found: dict) -> str:
-    """Tables of UAR and WAR, a row per method and a column per left-out set."""
-    frame = pd.DataFrame(found["rows"])
-    about = f"started from `{found['model']}`, {_seeds(found['seeds'])}"
-    parts = []
-    for setting, rows in frame.groupby("setting", sort=False):
-        plain = rows[_marked(rows)]
-        for score in ("uar", "war"):
-            parts.append(f"**{score.upper()}** ({setting}, {about}):\n")
-            parts.append(_score_table(plain, score))
-        for words, marks in MARKS.items():
-            if _marked(rows, **marks).any():
-                parts.append(f"**UAR, {words}** ({setting}, {about}):\n")
-                parts.append(_score_table(rows[_marked(rows, **marks)], "uar"))
-    if found.get("comparisons"):
-        parts.append("**Differences of UAR**, same clips, 95 % interval over clips:\n")
-        parts.append(_differences(found["comparisons"]))
-    return "\n".join(parts)
-
-
-def _marked(
-    rows: pd.DataFrame, *, gap_correction: str = "none", transductive: bool = False
-) -> pd.Series:
-    """Which rows carry these marks; rows without any mark are plain."""
-    gaps, own = rows.get("gap_correction", "none"), rows.get("transductive", False)
-    kept = (gaps == gap_correction) & (own == transductive)
-    return pd.Series(kept, index=rows.index)
-
-
-def _differences(comparisons: Sequence[dict]) -> str:
-    lines = [
-        [
-            f"`{row['a']}` − `{row['b']}`",
-            f"{row['mean_difference']:+.3f}",
-            f"{row['ci_low']:+.3f} to {row['ci_high']:+.3f}",
-        ]
-        for row in comparisons
-    ]
-    return _table(["difference", "mean", "interval"], lines)
-
-
-def _score_table(rows: pd.DataFrame, score: str) -> str:
-    tests = list(dict.fromkeys(rows["test"]))
-    methods = list(dict.fromkeys(rows["method"]))
-    known = [m for m in METHODS if m in methods]
-    methods = [*known[:-1], *(m for m in methods if m not in known), *known[-1:]]
-    n_clips = rows.groupby("test")["n"].max()
-    # Mean over the corpora of a seed first: its spread is that of the last column.
-    cells = rows.pivot_table(index=["method", "seed"], columns="test", values=score)
-    cells["mean"] = cells[tests].mean(axis=1, skipna=False)
-    lines = []
-    for method in methods:
-        own = cells.loc[method]
-        lines.append([f"`{method}`", *(_cell(own[t]) for t in (*tests, "mean"))])
-    heads = [f"{CORPORA.get(t, t)} (n = {n_clips[t]:,})" for t in tests]
-    return _table(["method", *heads, "mean"], lines)
-
-
-def _cell(values: pd.Series) -> str:
-    values = values.dropna()
-    if values.empty:
-        return "–"
-    spread = f" ± {_number(values.std())}" if len(values) > 1 else ""
-    return _number(values.mean()) + spread
-
-
 def _tasks(found: dict) -> str:
     lines = [
         [
             row["task"],
             CORPORA.get(row["test"], row["test"]),
-            *(_number(row[score]) for score in ("uar", "war", "chance")),
+            *(write_number(row[score]) for score in ("uar", "war", "chance")),
             f"{row['n']:,}",
         ]
         for row in found["rows"]
     ]
-    return _table(["what", "on", "UAR", "WAR", "chance", "clips"], lines)
+    return write_table(["what", "on", "UAR", "WAR", "chance", "clips"], lines)
 
 
 def _campaigns(found: dict) -> str:
@@ -245,7 +176,7 @@ def _campaigns(found: dict) -> str:
     made = found["rows"][-1]["made_with"]
     about = f"Python {made['python']}, torch {made['torch']}"
     heads = ["campaign", "what was done", "what came of it", "minutes"]
-    return _table(heads, lines) + f"\nLast figures of `make soak` ({about}).\n"
+    return write_table(heads, lines) + f"\nLast figures of `make soak` ({about}).\n"
 
 
 def _minutes(seconds: float) -> str:
@@ -257,7 +188,7 @@ def _speed(found: dict) -> str:
     lines = [[r["what"], f"{r['value']:.4g}", r["bar"]] for r in found["rows"]]
     machine = found["machine"]
     about = f"{machine['processor']}, {machine['threads']} threads"
-    table = _table(["what", "measured", "aim"], lines)
+    table = write_table(["what", "measured", "aim"], lines)
     return f"{table}\n{about}, torch {machine['torch']}.\n"
 
 
@@ -282,7 +213,7 @@ def _map(found: dict, notebooks: Path) -> str:
         "what you will be able to do",
         "minutes to work through",
     ]
-    return _table([*heads, "seconds to run"], lines)
+    return write_table([*heads, "seconds to run"], lines)
 
 
 def _keep_timing(timing: Path, file: Path) -> None:
@@ -294,27 +225,3 @@ def _keep_timing(timing: Path, file: Path) -> None:
         raise ValueError(f"{timing} lacks a successful run of {lacking}; run them all")
     rows = [{k: row[k] for k in ("name", "seconds")} for row in found["notebooks"]]
     write_atomically(file, json.dumps({"notebooks": rows}, indent=1) + "\n")
-
-
-def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    numeric = [
-        all(re.fullmatch(r"[\d.,± –]+", line[i]) for line in lines)
-        for i in range(len(heads))
-    ]
-    rule = ["--:" if number and lines else "---" for number in numeric]
-    rows = [heads, rule, *lines]
-    clean = [
-        [cell.replace("|", r"\|").replace("\n", " ") for cell in row] for row in rows
-    ]
-    return "".join(f"| {' | '.join(row)} |\n" for row in clean)
-
-
-def _number(value: float) -> str:
-    return f"{value:.3f}".removeprefix("0")
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    if len(seeds) == 1:
-        return f"seed {seeds[0]}"
-    listed = ", ".join(map(str, seeds))
-    return f"mean ± standard deviation over seeds {listed}"

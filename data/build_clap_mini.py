@@ -47,7 +47,6 @@ from whisper_teacher import Teacher, fetch_model
 
 from clepdg_lib.arrays import write_arrays
 from clepdg_lib.audio import SAMPLE_RATE, LogMel, resample
-from clepdg_lib.benchmark import standardise
 from clepdg_lib.captions import PROPERTIES
 from clepdg_lib.clap import Clap, load_clap
 from clepdg_lib.contrast import Aspect, Recipe, train_towers
@@ -55,7 +54,12 @@ from clepdg_lib.corpora import Corpus, load_corpus
 from clepdg_lib.environments import place, random_environment
 from clepdg_lib.files import data_root, write_atomically, write_checksums
 from clepdg_lib.pictures import PLACES, clip_generator, draw_corpus
-from clepdg_lib.properties import Measurer, feature_names, property_levels
+from clepdg_lib.properties import (
+    Measurer,
+    feature_names,
+    property_levels,
+    standardise,
+)
 
 DIM = 192
 # First the tower learns to measure, with the captions as a whisper beside; then to name

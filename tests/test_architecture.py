@@ -21,8 +21,11 @@ STAGES = (
     {"transfer"},
     {"evaluation"},
     {"methods"},
+    {"verdicts"},
     {"judging"},
     {"benchmark", "speed"},
+    {"supervised"},
+    {"benchmark_run"},
     {"plots"},
     {"planes"},
     {

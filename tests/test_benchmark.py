@@ -1,6 +1,5 @@
 """The protocol: what is left out stays out, and every method gives a row."""
 
-import argparse
 import functools
 import json
 from dataclasses import replace
@@ -17,15 +16,16 @@ from clepdg_lib.benchmark import (
     leave_domains_out,
     measured_baseline,
     replay_embeddings,
-    standardise,
     train_on,
 )
 from clepdg_lib.contrast import Recipe
 from clepdg_lib.corpora import EMOTIONS, CorpusError, join_corpora
 from clepdg_lib.embedding import embed_corpus
-from clepdg_lib.judging import Training, Verdict, judge_methods, rows_of
+from clepdg_lib.judging import Judges, Training
 from clepdg_lib.pictures import draw_corpus
+from clepdg_lib.properties import MEASURED
 from clepdg_lib.real_speech import write_embeddings
+from clepdg_lib.verdicts import rows_of
 
 pytestmark = pytest.mark.usefixtures("private_cache")
 RECIPE = Recipe(
@@ -222,7 +222,7 @@ def test_someone_who_is_judged_is_trained_on_in_no_other_domain(
 
 
 # ------------------------------------------------------------------------ pieces
-def test_only_shared_emotions_are_trained_on_and_measurements_are_targets(
+def test_emotions_are_named_where_shared_and_all_clips_are_measured(
     tiny_clap, feeling_corpus, monkeypatch
 ):
     asked = []
@@ -232,6 +232,7 @@ def test_only_shared_emotions_are_trained_on_and_measurements_are_targets(
         return clap
 
     monkeypatch.setattr(benchmark, "finetune_clep", note)
+    monkeypatch.setattr(benchmark, "feature_names", lambda: list(MEASURED.values()))
     parts = []
     for i, name in enumerate(("a", "b")):
         corpus = feeling_corpus(name, n_each=2)
@@ -239,26 +240,21 @@ def test_only_shared_emotions_are_trained_on_and_measurements_are_targets(
         odd = corpus.clips["clip"].str.endswith("-1")
         clips = corpus.clips.assign(emotion=corpus.clips["emotion"].mask(odd, "bored"))
         corpus = replace(corpus, clips=clips)
-        measured = np.random.default_rng(i).normal(10.0 * i, 1, (8, 3))
-        measured[1::2] = 1e5
+        measured = np.random.default_rng(i).normal(10 * i, 1, (8, len(MEASURED)))
         pictures = draw_corpus(corpus, tiny_clap.log_mel, n_places=0)
         parts.append(material.Material(corpus, pictures, measured))
     train_on(tiny_clap, parts, recipe=RECIPE, progress=False)
     (how,) = asked
-    assert how["emotions"] == list(EMOTIONS) == list(how["corpus"].emotions)
-    assert len(how["corpus"]) == len(how["pictures"]) == len(how["targets"]) == 8
-    for half in (how["targets"][:4], how["targets"][4:]):  # each corpus by its mean
-        np.testing.assert_allclose(half.mean(axis=0), 0, atol=1e-5)
+    assert how["emotions"] == list(EMOTIONS)
+    assert "bored" in how["corpus"].emotions
+    assert len(how["corpus"]) == len(how["pictures"]) == len(how["targets"]) == 16
+    np.testing.assert_allclose(how["targets"].mean(axis=0), 0, atol=1e-5)
+    assert set(how["properties"]) == set(MEASURED)
+    for level in how["properties"].values():  # thirds of both corpora together
+        assert level[:8].max() <= 1 <= level[8:].min()
     bare = [replace(part, measured=None) for part in parts]
     train_on(tiny_clap, bare, recipe=RECIPE, progress=False)
-    assert asked[1]["targets"] is None
-
-
-def test_standardising_cuts_outliers_and_keeps_gaps():
-    values = np.array([[0.0], [1.0], [np.nan], *[[0.5]] * 97, [1e6]])
-    found = standardise(values)
-    assert found.dtype == np.float32 and np.nanmax(found) == 4
-    assert np.isnan(found[2]) and np.isnan(found).sum() == 1
+    assert asked[1]["targets"] is asked[1]["properties"] is None
 
 
 def test_the_classical_baseline_learns_from_the_other_corpora_alone(
@@ -314,56 +310,10 @@ def test_what_ships_gives_the_verdicts_that_audio_gives(tiny_clap, corpora, ship
     assert {r["uar"] for r in rows if not r["transductive"]} == {0.25, 1.0}  # chance
     for name in REAL:
         heard = embed_corpus(tiny_clap, corpora[name])
-        about = {"setting": "loco", "test": name, "seed": 0, "training": shipped}
         other = replace(heard, embeddings=heard.embeddings.flip(dims=(1,)))
-        expected = judge_methods(tiny_clap, tiny_clap, heard, other, **about)
+        judges = Judges.fit(tiny_clap, tiny_clap, training=shipped)
+        expected = judges.judge(heard, other, setting="loco", test=name)
         found = [v for v in verdicts if v.test == name and v.method != "egemaps-lr"]
         for mine, theirs in zip(found, expected, strict=True):
             assert mine.method == theirs.method
-            assert (mine.guess == theirs.guess).mean() >= 0.75  # half precision
-
-
-def test_another_start_than_the_shipped_one_is_refused(shipped):
-    args = {"tier": "embeddings", "model": "other", "seeds": None, "work": None}
-    with pytest.raises(ValueError, match="of 'clap-mini', not of 'other'"):
-        benchmark.main(argparse.Namespace(**args, json="-"))
-
-
-@pytest.mark.parametrize("tier", ["audio", "embeddings", "emosynth"])
-def test_the_command_writes_what_it_promises(monkeypatch, tmp_path, capsys, tier):
-    truth = np.array(EMOTIONS * 2)
-    verdicts = [
-        Verdict(method, "loco", "tess", 3, truth, np.roll(truth, step))
-        for method, step in (("random-contexts", 1), ("clep-dg", 0))
-    ]
-    seen = []
-
-    def run(*given, seeds, **options):
-        seen.append((given, list(seeds), options))
-        return verdicts
-
-    class Model:
-        name = "clap-mini"
-
-    monkeypatch.setattr(benchmark, "load_clap", lambda name: Model())
-    monkeypatch.setattr(benchmark, "load_corpus", lambda name: name)
-    monkeypatch.setattr(benchmark, "leave_corpora_out", run)
-    monkeypatch.setattr(benchmark, "leave_domains_out", run)
-    monkeypatch.setattr(benchmark, "replay_embeddings", run)
-    file = tmp_path / "new" / "rows.json"
-    args = {"tier": tier, "model": "clap-mini", "seeds": [3], "work": tmp_path}
-    benchmark.main(argparse.Namespace(**args, json=str(file)))
-    found = json.loads(file.read_text())
-    assert list(found) == [
-        *("tier", "model", "seeds"),
-        *("rows", "comparisons", "made_with"),
-    ]
-    assert (found["tier"], found["model"], found["seeds"]) == (tier, "clap-mini", [3])
-    methods_found = [row["method"] for row in found["rows"]]
-    assert methods_found == ["chance", "random-contexts", "clep-dg"]
-    assert all(set(row) == KEYS for row in found["rows"]) and seen[0][1] == [3]
-    (comparison,) = found["comparisons"]
-    assert comparison["mean_difference"] == comparison["ci_low"] == 1.0
-    assert "UAR" in capsys.readouterr().out
-    benchmark.main(argparse.Namespace(**args, json="-"))
-    assert json.loads(capsys.readouterr().out) == found
+            assert (mine.guess == theirs.guess).mean() >= 0.75  # 8 bits

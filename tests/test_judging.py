@@ -8,21 +8,11 @@ import pytest
 import torch
 
 from clepdg_lib import methods
-from clepdg_lib.corpora import EMOTIONS
 from clepdg_lib.embedding import embed_corpus
-from clepdg_lib.judging import (
-    Training,
-    Verdict,
-    chance_row,
-    compare,
-    judge_measurements,
-    judge_methods,
-    rows_of,
-    summarise,
-)
+from clepdg_lib.judging import Judges, Training, judge_measurements
 
 pytestmark = pytest.mark.usefixtures("private_cache")
-ABOUT = {"setting": "loco", "test": "tess", "seed": 0}
+ABOUT = {"setting": "loco", "test": "tess"}
 
 
 @pytest.fixture
@@ -39,7 +29,7 @@ def heard(tiny_clap, feeling_corpus):
 
 def test_the_same_seed_gives_the_same_verdicts(tiny_clap, heard, quick):
     first, again = (
-        judge_methods(tiny_clap, tiny_clap, heard, heard, **ABOUT) for _ in range(2)
+        Judges.fit(tiny_clap, tiny_clap).judge(heard, heard, **ABOUT) for _ in range(2)
     )
     for a, b in zip(first, again, strict=True):
         assert (a.method, a.transductive) == (b.method, b.transductive)
@@ -50,17 +40,15 @@ def test_the_same_seed_gives_the_same_verdicts(tiny_clap, heard, quick):
 
 
 def test_without_training_audio_nothing_of_it_is_judged(tiny_clap, heard, quick):
-    verdicts = judge_methods(tiny_clap, tiny_clap, heard, heard, **ABOUT)
+    verdicts = Judges.fit(tiny_clap, tiny_clap).judge(heard, heard, **ABOUT)
     assert {v.gap_correction for v in verdicts} == {"none"}
     assert "audio-probe" not in {v.method for v in verdicts}
     assert {v.transductive for v in verdicts} == {False, True}
 
 
 def test_every_method_has_its_ways(tiny_clap, heard, quick):
-    known = Training.of(heard)
-    verdicts = judge_methods(
-        tiny_clap, tiny_clap, heard, heard, training=known, **ABOUT
-    )
+    judges = Judges.fit(tiny_clap, tiny_clap, training=Training.of(heard))
+    verdicts = judges.judge(heard, heard, **ABOUT)
     ways = {}
     for v in verdicts:
         ways.setdefault(v.method, []).append((v.gap_correction, v.transductive))
@@ -77,9 +65,8 @@ def test_the_gap_is_closed_by_the_training_mean_and_not_by_the_tests(
     how = {"gap_correction": "mean-shift", "transductive": False}
 
     def guesses(mean):
-        verdicts = judge_methods(
-            tiny_clap, tiny_clap, heard, heard, training=Training(mean), **ABOUT
-        )
+        judges = Judges.fit(tiny_clap, tiny_clap, training=Training(mean))
+        verdicts = judges.judge(heard, heard, **ABOUT)
         return np.stack(
             [
                 v.guess
@@ -91,65 +78,6 @@ def test_the_gap_is_closed_by_the_training_mean_and_not_by_the_tests(
     own = heard.embeddings.mean(dim=0)
     zero = guesses(torch.zeros_like(own))
     assert (zero != guesses(100 * own)).any()  # the given mean is what counts
-
-
-def test_a_row_says_all_that_the_table_needs():
-    truth = np.array(EMOTIONS * 5)
-    always = Verdict("clep-dg", "loco", "tess", 1, truth, np.full(20, "sad"))
-    row = always.row()
-    assert (row["uar"], row["war"], row["n"]) == (0.25, 0.25, 20)
-    assert row["collapsed"] and row["recall"] == {
-        "angry": 0.0,
-        "happy": 0.0,
-        "neutral": 0.0,
-        "sad": 1.0,
-    }
-    good = Verdict("clep-dg", "loco", "tess", 1, truth, truth).row()
-    assert good["ci_low"] == good["ci_high"] == 1.0 and not good["collapsed"]
-    assert set(chance_row(truth, **ABOUT)) == set(row)
-
-
-def test_chance_stands_before_each_test_set_once():
-    truth = np.array(EMOTIONS)
-    verdicts = [
-        Verdict(method, "loco", test, 0, truth, truth)
-        for test in ("tess", "nemo")
-        for method in ("text-classifier", "clep-dg")
-    ]
-    found = [(row["test"], row["method"]) for row in rows_of(verdicts)]
-    expected = [
-        (test, method)
-        for test in ("tess", "nemo")
-        for method in ("chance", "text-classifier", "clep-dg")
-    ]
-    assert found == expected
-
-
-def test_a_comparison_is_paired_and_averages_seeds_and_test_sets():
-    truth = np.array(EMOTIONS * 50)
-    draw = np.random.default_rng(0)
-    verdicts = []
-    for test in ("tess", "nemo"):
-        for seed in (0, 1):
-            hard = draw.random(200) < 0.5
-            worse = np.where(hard, "nobody", truth)
-            better = np.where(hard & (np.arange(200) % 10 > 0), "nobody", truth)
-            about = ("loco", test, seed, truth)
-            verdicts += [
-                Verdict("text-classifier", *about, worse),
-                Verdict("clep-dg", *about, better),
-                Verdict("clep-dg", *about, worse, transductive=True),
-            ]
-    (row,) = compare(verdicts)
-    assert (row["a"], row["b"]) == ("clep-dg", "text-classifier")
-    means = {
-        m: np.mean([v.row()["uar"] for v in verdicts if m == v.method][::step])
-        for m, step in (("text-classifier", 1), ("clep-dg", 2))
-    }
-    difference = means["clep-dg"] - means["text-classifier"]
-    assert row["mean_difference"] == pytest.approx(difference)
-    assert 0 < row["ci_low"] < row["mean_difference"] < row["ci_high"] < 0.15
-    assert compare([v for v in verdicts if v.method == "clep-dg"]) == []
 
 
 def test_measurements_are_judged_by_the_other_corpora_alone():
@@ -165,33 +93,3 @@ def test_measurements_are_judged_by_the_other_corpora_alone():
     plain, centred = judge_measurements(measured, clips, test="c")
     assert plain.row()["collapsed"] and not plain.transductive
     assert (centred.guess == centred.truth).all() and centred.transductive
-
-
-def test_a_summary_has_methods_in_order_and_means_over_seeds():
-    rows = [
-        {"method": m, "test": t, "seed": s, "uar": u, "war": 0.5}
-        for m, t, s, u in (
-            ("clep-dg", "tess", 0, 0.4),
-            ("clep-dg", "tess", 1, 0.6),
-            ("clep-dg", "nemo", 0, 0.3),
-            ("text-classifier", "tess", 0, 0.2),
-            ("chance", "tess", 0, 0.25),
-        )
-    ]
-    table = summarise(rows)
-    assert list(table.index) == ["chance", "text-classifier", "clep-dg"]
-    assert table.loc["clep-dg", "tess"] == pytest.approx(0.5)
-    assert table.loc["clep-dg", "mean"] == pytest.approx(0.4)
-    assert summarise(rows, score="war").loc["chance", "tess"] == 0.5
-
-
-def test_a_summary_keeps_corrected_rows_apart():
-    truth = np.array(EMOTIONS)
-    wrong = np.roll(truth, 1)
-    verdicts = [
-        Verdict("clep-dg", *("loco", "tess", 0), truth, wrong),
-        Verdict("clep-dg", *("loco", "tess", 0), truth, truth, transductive=True),
-    ]
-    rows = rows_of(verdicts)
-    assert summarise(rows).loc["clep-dg", "tess"] == 0
-    assert summarise(rows, transductive=True).loc["clep-dg", "tess"] == 1

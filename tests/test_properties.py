@@ -14,6 +14,7 @@ from clepdg_lib.properties import (
     measure_corpus,
     measuring_is_possible,
     property_levels,
+    standardise,
 )
 
 NAMES = [*MEASURED.values(), "another"]
@@ -104,3 +105,10 @@ def test_opensmile_measures_what_the_aspects_name(feeling_corpus):
     assert values.shape == (4, 88)
     pitch = values[:2, names.index(MEASURED["pitch"])]  # 200 and 400 Hz, about
     assert pitch[0] < pitch[1]
+
+
+def test_standardising_cuts_outliers_and_keeps_gaps():
+    values = np.array([[0.0], [1.0], [np.nan], *[[0.5]] * 97, [1e6]])
+    found = standardise(values)
+    assert found.dtype == np.float32 and np.nanmax(found) == 4
+    assert np.isnan(found[2]) and np.isnan(found).sum() == 1

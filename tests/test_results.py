@@ -75,6 +75,22 @@ def test_reference_points_come_first_and_the_whole_method_last(project):
     assert order == ["chance", "egemaps-lr", "a-new-one", "clep-dg"]
 
 
+def test_a_shift_stands_by_severity_and_differences_by_setting(project):
+    tests = {"clean": 0.8, "hall x1": 0.6, "street x1": 0.4, "hall x3": 0.3}
+    rows = [row("clep-dg", test, uar) for test, uar in tests.items()]
+    rows = [{**r, "setting": "shift"} for r in rows]
+    pair = {"a": "clep-dg", "b": "text-drift", "mean_difference": 0.1}
+    pair |= {"ci_low": 0.0, "ci_high": 0.2}
+    pairs = [{**pair, "setting": s} for s in ("shift", "shift, hardest")]
+    found = {"model": "m", "seeds": [0], "rows": rows, "comparisons": pairs}
+    (project / "data/results/shift.json").write_text(json.dumps(found))
+    written = render("shift", project=project)
+    heads = ["clean (n = 100)", "severity 1 (n = 100)", "severity 3 (n = 100)", "mean"]
+    assert cells(written, "method") == heads
+    assert cells(written, "`clep-dg`") == [".800", ".500", ".300", ".533"]
+    assert "`text-drift` (shift, hardest)" in written
+
+
 def test_tasks_stand_row_by_row(project):
     assert cells(render("card", project=project), "sex") == [
         *("EMO-DB", ".900", ".800", ".500", "1,234")

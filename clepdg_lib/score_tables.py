@@ -1,0 +1,124 @@
+"""Tables of the benchmark in Markdown: methods by test sets, spread over seeds.
+
+Lesson: none; `results` puts them into the pages.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import pandas as pd
+
+from clepdg_lib.methods import METHODS
+
+CORPORA = {"emodb": "EMO-DB", "ravdess": "RAVDESS", "tess": "TESS", "nemo": "nEMO"}
+# Tables beside the headline: their words, and the marks of their rows.
+MARKS = {
+    "modality gap closed by the training corpora's mean": {
+        "gap_correction": "mean-shift"
+    },
+    "transductive: the test corpus's own unlabelled mean removed": {
+        "transductive": True
+    },
+}
+
+
+def write_scores(found: dict) -> str:
+    """Tables of UAR and WAR, a row per method and a column per left-out set."""
+    frame = pd.DataFrame(found["rows"])
+    about = f"started from `{found['model']}`, {_seeds(found['seeds'])}"
+    parts = []
+    for setting, rows in frame.groupby("setting", sort=False):
+        if setting.startswith("shift"):
+            rows = rows.assign(test=_severity(rows["test"]))
+        plain = rows[marked(rows)]
+        for score in ("uar", "war"):
+            parts.append(f"**{score.upper()}** ({setting}, {about}):\n")
+            parts.append(_score_table(plain, score))
+        for words, marks in MARKS.items():
+            if marked(rows, **marks).any():
+                parts.append(f"**UAR, {words}** ({setting}, {about}):\n")
+                parts.append(_score_table(rows[marked(rows, **marks)], "uar"))
+    if found.get("comparisons"):
+        parts.append("**Differences of UAR**, same clips, 95 % interval over clips:\n")
+        parts.append(_differences(found["comparisons"]))
+    return "\n".join(parts)
+
+
+def marked(
+    rows: pd.DataFrame, *, gap_correction: str = "none", transductive: bool = False
+) -> pd.Series:
+    """Which rows carry these marks; rows without any mark are plain."""
+    gaps, own = rows.get("gap_correction", "none"), rows.get("transductive", False)
+    kept = (gaps == gap_correction) & (own == transductive)
+    return pd.Series(kept, index=rows.index)
+
+
+def _severity(tests: pd.Series) -> pd.Series:
+    """Places of one severity share a column, in which they are averaged."""
+    found = "severity " + tests.str.extract(r" x([\d.]+)$", expand=False)
+    return found.fillna(tests)
+
+
+def _differences(comparisons: Sequence[dict]) -> str:
+    settings = {row["setting"] for row in comparisons}
+    lines = [
+        [
+            f"`{row['a']}` − `{row['b']}`"
+            + (f" ({row['setting']})" if len(settings) > 1 else ""),
+            f"{row['mean_difference']:+.3f}",
+            f"{row['ci_low']:+.3f} to {row['ci_high']:+.3f}",
+        ]
+        for row in comparisons
+    ]
+    return write_table(["difference", "mean", "interval"], lines)
+
+
+def _score_table(rows: pd.DataFrame, score: str) -> str:
+    tests = list(dict.fromkeys(rows["test"]))
+    methods = list(dict.fromkeys(rows["method"]))
+    known = [m for m in METHODS if m in methods]
+    methods = [*known[:-1], *(m for m in methods if m not in known), *known[-1:]]
+    n_clips = rows.groupby("test")["n"].max()
+    # Mean over the corpora of a seed first: its spread is that of the last column.
+    cells = rows.pivot_table(index=["method", "seed"], columns="test", values=score)
+    cells["mean"] = cells[tests].mean(axis=1, skipna=False)
+    lines = []
+    for method in methods:
+        own = cells.loc[method]
+        lines.append([f"`{method}`", *(_cell(own[t]) for t in (*tests, "mean"))])
+    heads = [f"{CORPORA.get(t, t)} (n = {n_clips[t]:,})" for t in tests]
+    return write_table(["method", *heads, "mean"], lines)
+
+
+def _cell(values: pd.Series) -> str:
+    values = values.dropna()
+    if values.empty:
+        return "–"
+    spread = f" ± {write_number(values.std())}" if len(values) > 1 else ""
+    return write_number(values.mean()) + spread
+
+
+def write_table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    numeric = [
+        all(re.fullmatch(r"[\d.,± –]+", line[i]) for line in lines)
+        for i in range(len(heads))
+    ]
+    rule = ["--:" if number and lines else "---" for number in numeric]
+    rows = [heads, rule, *lines]
+    clean = [
+        [cell.replace("|", r"\|").replace("\n", " ") for cell in row] for row in rows
+    ]
+    return "".join(f"| {' | '.join(row)} |\n" for row in clean)
+
+
+def write_number(value: float) -> str:
+    return f"{value:.3f}".removeprefix("0")
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    listed = ", ".join(map(str, seeds))
+    return f"mean ± standard deviation over seeds {listed}"

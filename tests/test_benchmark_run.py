@@ -1,0 +1,105 @@
+"""The benchmark's command: which setting runs, what is written, what is refused."""
+
+import argparse
+import json
+
+import numpy as np
+import pytest
+
+from clepdg_lib import benchmark_run
+from clepdg_lib.benchmark_run import hardest
+from clepdg_lib.corpora import EMOTIONS, CorpusError
+from clepdg_lib.verdicts import Verdict
+
+pytestmark = pytest.mark.usefixtures("private_cache")
+KEYS = {"method", "setting", "test", "seed", "uar", "war", "n", "ci_low", "ci_high"}
+KEYS |= {"recall", "collapsed", "selection", "gap_correction", "transductive"}
+
+
+def test_another_start_than_the_shipped_one_is_refused():
+    args = {"tier": "embeddings", "model": "clep-mini", "seeds": [0]}
+    args |= {"setting": None, "work": None}
+    with pytest.raises(ValueError, match="of 'clap-mini', not of 'clep-mini'"):
+        benchmark_run.main(argparse.Namespace(**args, json="-"))
+
+
+@pytest.mark.parametrize("tier", ["audio", "embeddings", "emosynth"])
+def test_settings_inside_a_corpus_need_recordings(tier):
+    args = {"tier": tier, "model": "clap-mini", "seeds": [0], "work": None}
+    for setting in ("supervised", "shift"):
+        if tier == "audio":
+            with pytest.raises(CorpusError, match="was not found"):
+                benchmark_run.main(
+                    argparse.Namespace(**args, setting=setting, json="-")
+                )
+        else:
+            with pytest.raises(ValueError, match=f"'{setting}' needs recordings"):
+                benchmark_run.main(
+                    argparse.Namespace(**args, setting=setting, json="-")
+                )
+
+
+@pytest.mark.parametrize(
+    ("tier", "setting"),
+    [
+        *(("audio", None), ("audio", "supervised"), ("audio", "shift")),
+        *(("embeddings", None), ("emosynth", None)),
+    ],
+)
+def test_the_command_writes_what_it_promises(
+    monkeypatch, tmp_path, capsys, tier, setting
+):
+    truth = np.array(EMOTIONS * 2)
+    verdicts = [
+        Verdict(method, "loco", "tess", 3, truth, np.roll(truth, step))
+        for method, step in (("random-contexts", 1), ("clep-dg", 0))
+    ]
+    seen = []
+
+    def run(*given, seeds, **options):
+        seen.append((given, list(seeds), options))
+        return verdicts
+
+    class Model:
+        name = "clap-mini"
+
+    monkeypatch.setattr(benchmark_run, "load_clap", lambda name: Model())
+    monkeypatch.setattr(benchmark_run, "load_corpus", lambda name: name)
+    used = {"supervised": "supervise", "shift": "shift_places"}.get(setting)
+    used = (
+        used
+        or {
+            "audio": "leave_corpora_out",
+            "embeddings": "replay_embeddings",
+            "emosynth": "leave_domains_out",
+        }[tier]
+    )
+    monkeypatch.setattr(benchmark_run, used, run)
+    file = tmp_path / "new" / "rows.json"
+    args = {"tier": tier, "model": "clap-mini", "seeds": [3], "work": tmp_path}
+    args["setting"] = setting
+    benchmark_run.main(argparse.Namespace(**args, json=str(file)))
+    found = json.loads(file.read_text())
+    assert list(found) == [
+        *("tier", "model", "seeds"),
+        *("rows", "comparisons", "made_with"),
+    ]
+    assert (found["tier"], found["model"], found["seeds"]) == (tier, "clap-mini", [3])
+    methods_found = [row["method"] for row in found["rows"]]
+    assert methods_found == ["chance", "random-contexts", "clep-dg"]
+    assert all(set(row) == KEYS for row in found["rows"]) and seen[0][1] == [3]
+    (comparison,) = found["comparisons"]
+    assert comparison["mean_difference"] == comparison["ci_low"] == 1.0
+    assert "UAR" in capsys.readouterr().out
+    benchmark_run.main(argparse.Namespace(**args, json="-"))
+    assert json.loads(capsys.readouterr().out) == found
+
+
+def test_the_hardest_shift_is_compared_on_its_own():
+    truth = np.array(EMOTIONS)
+    at = ("clean", "hall x1", "hall x3", "street x3")
+    verdicts = [Verdict("clep-dg", "shift", t, 0, truth, truth) for t in at]
+    verdicts.append(Verdict("clep-dg", "loco", "tess x3", 0, truth, truth))
+    found = hardest(verdicts)
+    assert [v.test for v in found] == ["hall x3", "street x3"]
+    assert {v.setting for v in found} == {"shift, hardest"}
