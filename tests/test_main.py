@@ -56,14 +56,16 @@ def test_course_fails_if_any_notebook_fails(monkeypatch):
 
 def test_benchmark_is_handed_its_options(monkeypatch):
     seen = []
-    fake = types.ModuleType("clepdg_lib.benchmark")
+    fake = types.ModuleType("clepdg_lib.benchmark_run")
     fake.main = lambda args: seen.append(args)
-    monkeypatch.setitem(sys.modules, "clepdg_lib.benchmark", fake)
+    monkeypatch.setitem(sys.modules, "clepdg_lib.benchmark_run", fake)
     line = ["benchmark", "--tier", "emosynth", "--json", "-", "--seeds", "0", "1"]
     assert cli.main(line) == 0
     assert (seen[0].tier, seen[0].json, seen[0].seeds) == ("emosynth", "-", [0, 1])
     assert cli.main(["benchmark"]) == 0
     assert (seen[1].tier, seen[1].json, seen[1].seeds) == ("audio", None, None)
+    assert cli.main(["benchmark", "--setting", "shift"]) == 0
+    assert (seen[1].setting, seen[2].setting) == (None, "shift")
 
 
 def test_readme_says_what_it_wrote_and_what_is_missing(monkeypatch, capsys):
