@@ -11,7 +11,7 @@ from pathlib import Path
 # Each command imports what it needs itself: `--help` answers at once, and `doctor`
 # answers even where torch cannot be imported.
 TIERS = ("audio", "embeddings", "emosynth")
-SETTINGS = ("loco", "supervised", "shift")
+SETTINGS = ("loco", "supervised", "shift", "ablation")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,8 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     benchmark.add_argument(
         "--setting",
         choices=SETTINGS,
-        help="of the audio tier. loco (default): a corpus out; supervised: other "
-        "speakers of the same corpus; shift: other speakers in worse and worse places",
+        help="loco (default): a corpus out. Of the audio tier, supervised: other "
+        "speakers of the same corpus; shift: other speakers in worse and worse places. "
+        "Of the embeddings tier, ablation: what each part of context tuning is worth",
     )
     benchmark.add_argument("--json", metavar="PATH", help="write rows here; - prints")
     benchmark.add_argument(

@@ -114,6 +114,18 @@ def random_contexts(
     return AcousticContexts(vectors, template)
 
 
+def contexts_from_words(
+    clap: Clap, phrases: Sequence[str], *, n_tokens: int = 4, template: str = CANONICAL
+) -> AcousticContexts:
+    """Start contexts from phrases: their first M tokens, repeated if they are fewer."""
+    rows = []
+    for phrase in phrases:
+        words, mask = clap.token_embeddings([phrase])
+        inside = words[0, 1 : int(mask[0].sum()) - 1].detach().cpu()  # no markers
+        rows.append(inside[torch.arange(n_tokens) % len(inside)])
+    return AcousticContexts(torch.stack(rows), template)
+
+
 def tune_contexts(
     clap: Clap,
     emotions: Sequence[str],
@@ -123,6 +135,7 @@ def tune_contexts(
     steps: int = 40,
     learning_rate: float = 0.02,
     temperature: float = 0.1,
+    diversity: float = 1.0,
     consistency: float = 1.0,
     schedule: str = "joint",
     init: AcousticContexts | None = None,
@@ -144,7 +157,8 @@ def tune_contexts(
         steps: Updates (for each context in turn if the schedule is sequential).
         learning_rate: Adam's, in units of the token table's spread.
         temperature: Cosines are divided by it; 1 is PromptStyler's, nearly flat.
-        consistency: Weight of the second loss.
+        diversity: Weight of the first loss.
+        consistency: Weight of the second; below 0, contexts are to confuse.
         schedule: "joint" tunes all at once; "sequential" one after the other, each
             away from those before it, as published.
         init: Where to start; default `random_contexts` with this seed.
@@ -193,8 +207,8 @@ def tune_contexts(
         with torch.no_grad():
             earlier = tuner.shifts(free[: group.start] * spread.cpu())
         for _ in range(steps):
-            diversity, agreement = tuner.losses(moving * spread.cpu(), earlier)
-            loss = diversity + consistency * agreement
+            unlike, agreement = tuner.losses(moving * spread.cpu(), earlier)
+            loss = diversity * unlike + consistency * agreement
             if not torch.isfinite(loss):
                 raise ValueError(
                     f"the tuning ran away in step {len(history) + 1}: its loss is "
@@ -207,7 +221,7 @@ def tune_contexts(
             history.append(
                 {
                     "step": len(history) + 1,
-                    "diversity": float(diversity.detach()),
+                    "diversity": float(unlike.detach()),
                     "consistency": float(agreement.detach()),
                     "loss": float(loss.detach()),
                 }

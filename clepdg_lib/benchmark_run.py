@@ -10,6 +10,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from clepdg_lib.ablation import AS_IT_IS, ablate
 from clepdg_lib.benchmark import (
     leave_corpora_out,
     leave_domains_out,
@@ -28,9 +29,11 @@ def main(args: argparse.Namespace) -> None:
     """Run a setting and write its rows; see ``--help``."""
     clap = load_clap(args.model)
     seeds = args.seeds or (shipped_seeds() if args.tier == "embeddings" else [0])
-    if args.tier != "audio" and args.setting not in (None, "loco"):
+    tier = "embeddings" if args.setting == "ablation" else "audio"
+    if args.tier != tier and args.setting not in (None, "loco"):
+        needs = "recordings" if tier == "audio" else "the embeddings that ship"
         raise ValueError(
-            f"the setting {args.setting!r} needs recordings: use --tier audio"
+            f"the setting {args.setting!r} needs {needs}: use --tier {tier}"
         )
     if args.tier == "audio":
         runs = {"supervised": supervise, "shift": shift_places}
@@ -42,7 +45,8 @@ def main(args: argparse.Namespace) -> None:
                 f"the embeddings that ship are of 'clap-mini', not of {args.model!r}; "
                 "use --tier audio for another model"
             )
-        verdicts = replay_embeddings(seeds=seeds)
+        run = ablate if args.setting == "ablation" else replay_embeddings
+        verdicts = run(seeds=seeds)
     else:
         corpus = load_corpus("emosynth")
         verdicts = leave_domains_out(clap, corpus, seeds=seeds)
@@ -50,7 +54,7 @@ def main(args: argparse.Namespace) -> None:
     result = {
         **{"tier": args.tier, "model": clap.name, "seeds": list(seeds)},
         "rows": rows,
-        "comparisons": compare([*verdicts, *hardest(verdicts)]),
+        "comparisons": comparisons(verdicts),
         "made_with": versions(),
     }
     text = json.dumps(result, indent=1) + "\n"
@@ -66,6 +70,14 @@ def main(args: argparse.Namespace) -> None:
             print(table.round(3).to_string())
     if args.json:
         write_atomically(Path(args.json), text)
+
+
+def comparisons(verdicts: list[Verdict]) -> list[dict]:
+    """The method and its controls, in pairs; of an ablation, it and what is changed."""
+    if all(v.setting != "ablation" for v in verdicts):
+        return compare([*verdicts, *hardest(verdicts)])
+    methods = dict.fromkeys(v.method for v in verdicts)
+    return compare(verdicts, a=AS_IT_IS, others=[m for m in methods if m != AS_IT_IS])
 
 
 def hardest(verdicts: list[Verdict]) -> list[Verdict]:

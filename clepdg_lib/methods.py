@@ -76,9 +76,6 @@ def text_judges(
             seed=seed,
         )
 
-    def place(contexts: AcousticContexts) -> TextPoints:
-        return _labelled(embed_contexts(clep, contexts, emotions))
-
     far = drifts.norm(dim=1).mean().item()
     noisy = jitter_points(plain, noise_std=far, n_copies=2, seed=seed)
     return {
@@ -89,9 +86,18 @@ def text_judges(
         "gaussian-text": fit(noisy),
         "text-drift": fit(_beside(plain, _drifted(clep, emotions, drifts))),
         "caption-contexts": fit(_beside(plain, _in_words(clep, emotions))),
-        "random-contexts": fit(_beside(plain, place(untrained))),
-        "clep-dg": fit(_beside(plain, place(tuned))),
+        "random-contexts": fit(points_in_contexts(clep, untrained, emotions)),
+        "clep-dg": fit(points_in_contexts(clep, tuned, emotions)),
     }
+
+
+def points_in_contexts(
+    clap: Clap, contexts: AcousticContexts, emotions: Sequence[str]
+) -> TextPoints:
+    """The points of all sentences, and beside them those of emotions in contexts."""
+    emotions = tuple(emotions)
+    placed = _labelled(embed_contexts(clap, contexts, emotions))
+    return _beside(text_points(clap, emotions), placed)
 
 
 def text_drifts(

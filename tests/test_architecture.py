@@ -24,7 +24,7 @@ STAGES = (
     {"verdicts"},
     {"judging"},
     {"benchmark", "speed"},
-    {"supervised"},
+    {"supervised", "ablation"},
     {"benchmark_run"},
     {"plots"},
     {"planes"},

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from clepdg_lib import benchmark_run
-from clepdg_lib.benchmark_run import hardest
+from clepdg_lib.ablation import AS_IT_IS, NONE
+from clepdg_lib.benchmark_run import comparisons, hardest
 from clepdg_lib.corpora import EMOTIONS, CorpusError
 from clepdg_lib.verdicts import Verdict
 
@@ -103,3 +104,23 @@ def test_the_hardest_shift_is_compared_on_its_own():
     found = hardest(verdicts)
     assert [v.test for v in found] == ["hall x3", "street x3"]
     assert {v.setting for v in found} == {"shift, hardest"}
+
+
+def test_an_ablation_is_compared_with_the_method_as_it_is():
+    truth = np.array(EMOTIONS * 3)
+    about = ("ablation", "tess", 0, truth)
+    verdicts = [Verdict(NONE, *about, truth), Verdict(AS_IT_IS, *about, truth[::-1])]
+    (pair,) = comparisons(verdicts)
+    assert (pair["a"], pair["b"]) == (AS_IT_IS, NONE)
+    assert pair["mean_difference"] == -1.0
+
+
+def test_an_ablation_needs_the_embeddings(monkeypatch, capsys):
+    args = {"model": "clap-mini", "seeds": [0], "work": None, "setting": "ablation"}
+    with pytest.raises(ValueError, match="needs the embeddings that ship"):
+        benchmark_run.main(argparse.Namespace(**args, tier="audio", json="-"))
+    truth = np.array(EMOTIONS)
+    said = [Verdict(AS_IT_IS, "ablation", "tess", 0, truth, truth)]
+    monkeypatch.setattr(benchmark_run, "ablate", lambda seeds: said)
+    benchmark_run.main(argparse.Namespace(**args, tier="embeddings", json="-"))
+    assert json.loads(capsys.readouterr().out)["rows"][1]["method"] == AS_IT_IS
