@@ -133,19 +133,19 @@ class Clap:
             len(clips),
             key=key if cache and len(clips) >= WORTH_CACHING else None,
             on_bad=on_bad,
+            ahead=not all(hasattr(clip, "ndim") for clip in clips),
             batch_size=batch_size,
             progress=progress,
         )
-        rows = [found[i] for i in sorted(found)]
         if problems:
             warnings.warn(
                 f"{len(problems)} of {len(clips)} clips left out; the first: "
                 f"{problems[0]}",
                 stacklevel=2,
             )
-        if not rows:
+        if not found:
             raise AudioError(f"none of {len(clips)} clips is usable: {problems[0]}")
-        return torch.stack(rows)
+        return torch.stack([found[i] for i in sorted(found)])
 
     @torch.no_grad()
     def embed_mels(self, mels: torch.Tensor, *, batch_size: int = 64) -> torch.Tensor:

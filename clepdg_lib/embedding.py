@@ -130,12 +130,29 @@ def embed_waves(
         yield from flush()
 
 
+def read_in_turn(
+    read: Callable[[int], torch.Tensor], numbers: Sequence[int]
+) -> Iterator[tuple[int, torch.Tensor | AudioError]]:
+    """Read clips when their turn comes, in this thread: for what is in memory.
+
+    Yields:
+        The number, and the wave or what is wrong with it.
+    """
+    for number in numbers:
+        try:
+            yield number, read(number)
+        except AudioError as error:
+            yield number, error
+
+
 def read_ahead(
     read: Callable[[int], torch.Tensor], numbers: Sequence[int]
 ) -> Iterator[tuple[int, torch.Tensor | AudioError]]:
     """Read clips in threads, some before their turn, and give them in order.
 
-    Decoding then goes on while the tower computes; memory holds a few clips.
+    Decoding files then goes on while the tower computes; memory holds a few clips.
+    There is nothing to decode in a tensor, and threads that only check it take the
+    processor from the tower: use `read_in_turn`.
 
     Yields:
         The number, and the wave or what is wrong with it.
@@ -169,6 +186,7 @@ def embed_all(
     key: Callable[[str, int], str] | None,
     on_bad: Callable[[int, AudioError], None],
     about: str = "",
+    ahead: bool = True,
     batch_size: int = 64,
     progress: bool = False,
 ) -> dict[int, torch.Tensor]:
@@ -181,6 +199,7 @@ def embed_all(
         key: Gives a clip's key under a prefix that names the model; None for no cache.
         on_bad: Told of every clip that cannot be read.
         about: What `read` does to a sound, for the keys.
+        ahead: Read in threads, before their turn.
         batch_size: Windows that go through the tower at once.
         progress: Show a bar.
 
@@ -201,7 +220,7 @@ def embed_all(
     order: list[int] = []  # runs ahead of the embeddings by a batch, never behind
 
     def waves() -> Iterator[torch.Tensor]:
-        for i, wave in read_ahead(read, missing):
+        for i, wave in (read_ahead if ahead else read_in_turn)(read, missing):
             if isinstance(wave, AudioError):
                 on_bad(i, wave)
                 continue

@@ -121,16 +121,17 @@ class _Block:
         qkv, out, wide, narrow = self.layers
         n, n_tokens, width = x.shape
         heads, window = self.bias.shape[1:3]
-        y = self.norms[0](x).to(self.bias.dtype)
+        y = F.linear(self.norms[0](x).to(qkv[0].dtype), *qkv).to(self.bias.dtype)
         # (n * windows, T, 3, H, d) -> three of (n * windows, H, T, d)
-        y = F.linear(y, *qkv).view(-1, window, 3, heads, width // heads)
+        y = y.view(-1, window, 3, heads, width // heads)
         q, k, v = y.permute(2, 0, 3, 1, 4)
         many = n if len(self.bias) > 1 else 1
         mask = self.bias.repeat(many, 1, 1, 1)
         # The scale is in the query's weights already.
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
-        x = x + F.linear(y.transpose(1, 2).reshape(n, n_tokens, width), *out)
-        y = self.norms[1](x).to(self.bias.dtype)
+        y = y.transpose(1, 2).reshape(n, n_tokens, width).to(out[0].dtype)
+        x = x + F.linear(y, *out)
+        y = self.norms[1](x).to(wide[0].dtype)
         return x.add_(F.linear(self.activation(F.linear(y, *wide)), *narrow))
 
 
@@ -214,7 +215,8 @@ def _lay_out_block(layer, grid, window, shift, dtype) -> _Block:
     return _Block(
         (layer.layernorm_before, layer.layernorm_after),
         tuple((weight.to(dtype), offset.to(dtype)) for weight, offset in layers),
-        bias.to(dtype).contiguous(),
+        # On a processor, such small products are faster in single precision.
+        bias.to(torch.float32 if bias.device.type == "cpu" else dtype).contiguous(),
         layer.intermediate.intermediate_act_fn,
     )
 
