@@ -208,6 +208,14 @@ def explore_embeddings(
     )
     view, heard = ipywidgets.HTML(), ipywidgets.VBox()
 
+    def choose(_change: object = None) -> None:
+        """Offer what divides the chosen clips; keep the colour if it still does."""
+        columns = colour_columns(named[which.value].clips) or ["emotion"]
+        kept = colour.value if colour.value in columns else columns[0]
+        with colour.hold_trait_notifications():
+            colour.options = columns
+            colour.value = kept
+
     def update(_change: object = None) -> None:
         chosen = which.value, method.value
         if chosen not in maps:
@@ -225,6 +233,7 @@ def explore_embeddings(
             [] if number is None else [player(corpus.read(number), name="picked clip")]
         )
 
+    which.observe(choose, "value")
     for control in (which, method, colour, pick):
         control.observe(update, "value")
     update()

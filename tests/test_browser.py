@@ -143,6 +143,10 @@ def drive_explorer(page, expect):
     assert points.count() > 500
     expect(box.locator("audio")).to_have_count(1)
     keep("embedding-explorer", box)
+    page.get_by_label("clips", exact=True).select_option("people, CLAP")
+    expect(box.locator("audio")).to_have_count(0)  # no recording of theirs ships
+    colour.select_option("corpus")
+    expect(box).to_contain_text("has the same corpus")
 
 
 def drive_voice(page, expect):

@@ -118,3 +118,22 @@ def test_explorer_of_two_embeddings_and_of_clips_that_cannot_be_heard():
     which.value = "CLEP"
     assert pick.value == pick.max == len(few) - 1
     assert view.value != before
+
+
+def test_explorer_offers_the_columns_of_the_chosen_clips():
+    people = embedded()
+    clips = people.clips.drop(columns="domain")
+    clips = clips.assign(language=["de", "pl", "pl"] * 8)
+    people = EmbeddedCorpus(people.embeddings, clips, people.problems)
+    box = explore_embeddings({"machines": embedded(), "people": people})
+    which, _method, colour, _pick, view, _heard = box.children
+    colour.value = "domain"
+    which.value = "people"
+    assert colour.options == ("emotion", "language") and colour.value == "emotion"
+    colour.value = "language"
+    assert "same language" in view.value
+    which.value = "machines"
+    assert colour.options == ("emotion", "domain") and colour.value == "emotion"
+    colour.value = "emotion"
+    which.value = "people"
+    assert colour.value == "emotion"  # what divides both stays
