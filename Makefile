@@ -77,6 +77,7 @@ benchmark: .venv/.benchmark  ## leave-one-corpus-out on real speech (CLEPDG_CORP
 SOAK := $(BIN)/python tests/soak
 soak: export OMP_NUM_THREADS = 1
 soak: .venv/.soak  ## fuzz, cut power, fill disks, mutate: some hours
+	$(SOAK)/first_plot.py
 	$(SOAK)/fuzz_audio.py --seconds 3600 --work build/fuzz
 	$(SOAK)/fuzz_audio.py --record --work build/fuzz
 	$(SOAK)/cut_power.py --kills 200

@@ -35,11 +35,12 @@ from clepdg_lib.pictures import clip_generator
 from clepdg_lib.verdicts import Verdict, summarise
 
 N_FOLDS = 4  # or one for each speaker, of whom TESS has two
-# A corpus of any size is heard about as often as in `LOCO_RECIPE`, which was chosen
-# elsewhere and is not changed otherwise.
+# `LOCO_RECIPE` was chosen elsewhere and counts epochs; a small corpus is given more of
+# them, until so many clips were drawn.
 N_DRAWS = 12_000
 SEVERITIES = (1.0, 2.0, 3.0)
 N_SHIFTED = 200  # clips of a corpus's test speakers that are put into every place
+NO_PROBLEMS = pd.DataFrame(columns=["path", "problem"])
 
 
 def supervise(
@@ -90,7 +91,12 @@ def supervise(
                     progress=progress,
                 )
                 by_clep = embed_corpus(clep, material.corpus, progress=progress)
-                found = _judge_fold(clap, clep, by_clap, by_clep, ~train, seed, name)
+                found = _judge_fold(
+                    *(clap, clep, by_clap, by_clep),
+                    tested=~train,
+                    seed=seed,
+                    name=name,
+                )
                 if material.measured is not None and seed == seeds[0]:
                     found += _judge_measured(material, ~train, name)
                 parts.append(found)
@@ -203,9 +209,6 @@ def join_verdicts(parts: Sequence[Verdict]) -> Verdict:
     )
 
 
-NO_PROBLEMS = pd.DataFrame(columns=["path", "problem"])
-
-
 def _train(
     clap: Clap,
     known: Sequence[Material],
@@ -237,7 +240,16 @@ def _train(
     return clep
 
 
-def _judge_fold(clap, clep, by_clap, by_clep, tested, seed, name) -> list[Verdict]:
+def _judge_fold(
+    clap: Clap,
+    clep: Clap,
+    by_clap: EmbeddedCorpus,
+    by_clep: EmbeddedCorpus,
+    *,
+    tested: np.ndarray,
+    seed: int,
+    name: str,
+) -> list[Verdict]:
     """Judge a fold's test speakers: all emotions, then the shared four."""
     labels = by_clep.clips["emotion"]
     ways = {"supervised": labels.notna(), "supervised-shared": labels.isin(EMOTIONS)}

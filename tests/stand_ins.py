@@ -5,11 +5,21 @@ import torch
 from torch.nn import functional
 
 from clepdg_lib.audio import LogMel
+from clepdg_lib.contrast import Recipe
 from clepdg_lib.embedding import EmbeddedCorpus
 from clepdg_lib.transfer import TextClassifier
 
 WORDS = ("angry", "happy", "neutral", "sad", "telephone")
 EMOTIONS = WORDS[:4]
+# Long enough to change every weight, and no longer.
+BRIEF = Recipe(
+    epochs=1,
+    batch_size=8,
+    learning_rate=1e-3,
+    tower_share=1.0,
+    probe_steps=0,
+    precision="float32",
+)
 
 
 class FakeClap:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from stand_ins import BRIEF
 
 from clepdg_lib import benchmark, material, methods
 from clepdg_lib.benchmark import (
@@ -18,7 +19,6 @@ from clepdg_lib.benchmark import (
     replay_embeddings,
     train_on,
 )
-from clepdg_lib.contrast import Recipe
 from clepdg_lib.corpora import EMOTIONS, CorpusError, join_corpora
 from clepdg_lib.embedding import embed_corpus
 from clepdg_lib.judging import Judges, Training
@@ -28,14 +28,6 @@ from clepdg_lib.real_speech import write_embeddings
 from clepdg_lib.verdicts import rows_of
 
 pytestmark = pytest.mark.usefixtures("private_cache")
-RECIPE = Recipe(
-    epochs=1,
-    batch_size=8,
-    learning_rate=1e-3,
-    tower_share=1.0,
-    probe_steps=0,
-    precision="float32",
-)
 METHODS = [name for name in methods.METHODS if name not in ("chance", "egemaps-lr")]
 KEYS = {"method", "setting", "test", "seed", "uar", "war", "n", "ci_low", "ci_high"}
 KEYS |= {"recall", "collapsed", "selection", "gap_correction", "transductive"}
@@ -87,7 +79,7 @@ def trained(monkeypatch):
 # ---------------------------------------------------------------- one corpus out
 def test_every_method_gives_a_row_for_every_corpus_and_seed(tiny_clap, corpora):
     verdicts = leave_corpora_out(
-        tiny_clap, tests=["tess", "nemo"], seeds=[0, 1], recipe=RECIPE, progress=False
+        tiny_clap, tests=["tess", "nemo"], seeds=[0, 1], recipe=BRIEF, progress=False
     )
     headline = plain(verdicts)
     assert [v.method for v in headline] == METHODS * 4
@@ -110,7 +102,7 @@ def test_a_canary_in_the_test_corpus_never_reaches_training(
 ):
     canary = corpora["tess"]
     leave_corpora_out(
-        tiny_clap, tests=["tess"], recipe=RECIPE, progress=False, seeds=[0]
+        tiny_clap, tests=["tess"], recipe=BRIEF, progress=False, seeds=[0]
     )
     (call,) = trained
     assert set(call["corpus"].clips["corpus"]) == set(REAL) - {"tess"}
@@ -134,7 +126,7 @@ def test_another_test_corpus_changes_no_weight(
             return result
 
         monkeypatch.setattr(methods, name, spy)
-    how = {"tests": ["tess"], "recipe": RECIPE, "progress": False}
+    how = {"tests": ["tess"], "recipe": BRIEF, "progress": False}
     leave_corpora_out(tiny_clap, **how)
     # other sounds, other labels, more of them
     corpora["tess"] = feeling_corpus("canary", n_each=3, seed=99)
@@ -150,7 +142,7 @@ def test_another_test_corpus_changes_no_weight(
 
 def test_the_start_is_the_same_for_every_corpus(tiny_clap, corpora, trained):
     before = {k: v.clone() for k, v in tiny_clap.model.state_dict().items()}
-    leave_corpora_out(tiny_clap, tests=["tess", "emodb"], recipe=RECIPE, progress=False)
+    leave_corpora_out(tiny_clap, tests=["tess", "emodb"], recipe=BRIEF, progress=False)
     for name, tensor in tiny_clap.model.state_dict().items():
         assert torch.equal(tensor, before[name]), name
     prints = {call["model"].fingerprint() for call in trained}
@@ -159,15 +151,15 @@ def test_the_start_is_the_same_for_every_corpus(tiny_clap, corpora, trained):
 
 def test_a_finished_run_is_kept_and_found_again(tiny_clap, corpora, trained, tmp_path):
     how = {"tests": ["tess"], "progress": False, "work": tmp_path / "work"}
-    first = leave_corpora_out(tiny_clap, recipe=RECIPE, **how)
-    again = leave_corpora_out(tiny_clap, recipe=RECIPE, **how)
+    first = leave_corpora_out(tiny_clap, recipe=BRIEF, **how)
+    again = leave_corpora_out(tiny_clap, recipe=BRIEF, **how)
     assert len(trained) == 1
     for before, after in zip(first, again, strict=True):
         assert before.method == after.method
         np.testing.assert_array_equal(before.guess, after.guess)
-    other = replace(RECIPE, learning_rate=2e-3)
+    other = replace(BRIEF, learning_rate=2e-3)
     leave_corpora_out(tiny_clap, recipe=other, **how)
-    leave_corpora_out(tiny_clap, recipe=RECIPE, seeds=[1], **how)
+    leave_corpora_out(tiny_clap, recipe=BRIEF, seeds=[1], **how)
     assert len(trained) == 3  # another recipe, another seed: not that model
 
 
@@ -186,7 +178,7 @@ def test_a_left_out_domain_and_the_test_speakers_stay_out(
     tiny_clap, feeling_corpus, trained, quick
 ):
     corpus = feeling_corpus("rooms", n_each=2, domains=("hall", "studio", "street"))
-    verdicts = leave_domains_out(tiny_clap, corpus, recipe=RECIPE, progress=False)
+    verdicts = leave_domains_out(tiny_clap, corpus, recipe=BRIEF, progress=False)
     headline = plain(verdicts)
     assert [v.method for v in headline] == METHODS * 3
     places = [v.test for v in headline[:: len(METHODS)]]
@@ -214,7 +206,7 @@ def test_someone_who_is_judged_is_trained_on_in_no_other_domain(
         speaker=corpus.clips["speaker"].mask(both, "somebody in two places")
     )
     corpus = replace(corpus, clips=clips)
-    leave_domains_out(tiny_clap, corpus, recipe=RECIPE, progress=False)
+    leave_domains_out(tiny_clap, corpus, recipe=BRIEF, progress=False)
     hall, street, studio = (set(c["corpus"].clips["speaker"]) for c in trained)
     assert hall == {"rooms-street-train"}  # the studio's is judged in the hall
     assert street == {"somebody in two places"}
@@ -243,7 +235,7 @@ def test_emotions_are_named_where_shared_and_all_clips_are_measured(
         measured = np.random.default_rng(i).normal(10 * i, 1, (8, len(MEASURED)))
         pictures = draw_corpus(corpus, tiny_clap.log_mel, n_places=0)
         parts.append(material.Material(corpus, pictures, measured))
-    train_on(tiny_clap, parts, recipe=RECIPE, progress=False)
+    train_on(tiny_clap, parts, recipe=BRIEF, progress=False)
     (how,) = asked
     assert how["emotions"] == list(EMOTIONS)
     assert "bored" in how["corpus"].emotions
@@ -253,7 +245,7 @@ def test_emotions_are_named_where_shared_and_all_clips_are_measured(
     for level in how["properties"].values():  # thirds of both corpora together
         assert level[:8].max() <= 1 <= level[8:].min()
     bare = [replace(part, measured=None) for part in parts]
-    train_on(tiny_clap, bare, recipe=RECIPE, progress=False)
+    train_on(tiny_clap, bare, recipe=BRIEF, progress=False)
     assert asked[1]["targets"] is asked[1]["properties"] is None
 
 

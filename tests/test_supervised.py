@@ -5,22 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from stand_ins import BRIEF
 
 from clepdg_lib import material, methods, supervised
-from clepdg_lib.contrast import Recipe
 from clepdg_lib.environments import ENVIRONMENTS
 from clepdg_lib.supervised import join_verdicts, shift_places, supervise
 from clepdg_lib.verdicts import Verdict
 
 pytestmark = pytest.mark.usefixtures("private_cache")
-RECIPE = Recipe(
-    epochs=1,
-    batch_size=8,
-    learning_rate=1e-3,
-    tower_share=1.0,
-    probe_steps=0,
-    precision="float32",
-)
 
 
 @pytest.fixture
@@ -56,7 +48,7 @@ def test_every_clip_is_judged_once_by_a_model_that_never_heard_its_speaker(
     tiny_clap, trained
 ):
     calls, made = trained
-    found = supervise(tiny_clap, names=["emodb"], recipe=RECIPE, progress=False)
+    found = supervise(tiny_clap, names=["emodb"], recipe=BRIEF, progress=False)
     assert len(calls) == 4  # a fold for each speaker
     everybody = set(made["emodb"].clips["speaker"])
     out = [everybody - set(c["materials"][0].corpus.clips["speaker"]) for c in calls]
@@ -73,7 +65,7 @@ def test_the_shared_emotions_are_judged_apart_from_all(tiny_clap, trained, monke
     clips = made["emodb"].clips
     bored = clips["emotion"].mask(clips["emotion"] == "sad", "bored")
     made["emodb"] = replace(made["emodb"], clips=clips.assign(emotion=bored))
-    found = supervise(tiny_clap, names=["emodb"], recipe=RECIPE, progress=False)
+    found = supervise(tiny_clap, names=["emodb"], recipe=BRIEF, progress=False)
     for verdict in found:
         said = set(verdict.truth) | set(verdict.guess)
         assert ("bored" in said) == (verdict.setting == "supervised")
@@ -95,7 +87,7 @@ def test_measurements_are_a_reference_where_they_were_made(
         "train_on",
         lambda clap, materials, **options: clap,
     )
-    found = supervise(tiny_clap, names=["emodb"], recipe=RECIPE, progress=False)
+    found = supervise(tiny_clap, names=["emodb"], recipe=BRIEF, progress=False)
     by = [v for v in found if v.method == "egemaps-lr" and not v.transductive]
     assert {v.setting for v in by} == {"supervised", "supervised-shared"}
     assert all(len(v.truth) == 16 for v in by)
@@ -108,7 +100,7 @@ def test_shifted_clips_are_the_same_clips_and_training_hears_clean_ones(
     found = shift_places(
         tiny_clap,
         names=["emodb", "tess"],
-        recipe=RECIPE,
+        recipe=BRIEF,
         severities=(1.0, 3.0),
         n_shifted=5,
         progress=False,
@@ -128,7 +120,7 @@ def test_shifted_clips_are_the_same_clips_and_training_hears_clean_ones(
 
 def test_a_finished_model_is_not_trained_again(tiny_clap, trained, tmp_path):
     calls, _ = trained
-    how = {"names": ["emodb"], "recipe": RECIPE, "progress": False, "work": tmp_path}
+    how = {"names": ["emodb"], "recipe": BRIEF, "progress": False, "work": tmp_path}
     first = supervise(tiny_clap, **how)
     n = len(calls)
     again = supervise(tiny_clap, **how)
@@ -144,3 +136,81 @@ def test_verdicts_of_different_methods_are_not_mixed():
     assert len(join_verdicts([one, one]).truth) == 2
     with pytest.raises(ValueError, match="are mixed"):
         join_verdicts([one, other])
+
+
+@pytest.fixture
+def fitted(monkeypatch):
+    """Weights of every model trained and of every classifier fitted, in order."""
+    seen = []
+
+    def watch(module, name, weights):
+        real = getattr(module, name)
+
+        def spy(*given, **options):
+            result = real(*given, **options)
+            seen.append(weights(result))
+            return result
+
+        monkeypatch.setattr(module, name, spy)
+
+    watch(supervised, "train_on", lambda clep: [*clep.model.state_dict().values()])
+    watch(methods, "tune_contexts", lambda contexts: [contexts.vectors])
+    watch(methods, "fit_on_points", lambda classifier: [classifier.weight])
+    watch(supervised.Training, "of", lambda known: [known.mean, known.probe.weight])
+    return seen
+
+
+def plant(corpus, canary, where):
+    """Put other sounds, with other labels, in the place of some clips."""
+    clips = corpus.clips.copy()
+    clips.loc[where, "path"] = canary.clips.loc[where, "path"]
+    clips.loc[where, "emotion"] = clips.loc[where, "emotion"].to_numpy()[::-1]
+    return replace(corpus, clips=clips)
+
+
+def same(one, other):
+    return all(
+        np.array_equal(np.asarray(a), np.asarray(b))
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def test_a_canary_among_the_test_speakers_changes_nothing_that_is_fitted(
+    tiny_clap, trained, fitted, feeling_corpus
+):
+    calls, made = trained
+    how = {"names": ["emodb"], "recipe": BRIEF, "progress": False}
+    supervise(tiny_clap, **how)
+    before, n_calls = fitted.copy(), len(calls)
+    fitted.clear()
+    where = made["emodb"].clips["speaker"] == "emodb-s3"
+    canary = feeling_corpus("canary", n_each=4, seed=99)
+    made["emodb"] = plant(made["emodb"], canary, where)
+    supervise(tiny_clap, **how)
+    heard = [
+        "emodb-s3" in set(c["materials"][0].corpus.clips["speaker"])
+        for c in calls[:n_calls]
+    ]
+    n = len(before) // len(heard)  # fits of one fold
+    folds = range(0, len(before), n)
+    changed = [
+        not same(sum(before[i : i + n], []), sum(fitted[i : i + n], [])) for i in folds
+    ]
+    assert changed == heard  # and where the canary was trained on, it is seen
+
+
+def test_a_canary_among_shifted_clips_changes_nothing_that_is_fitted(
+    tiny_clap, trained, fitted, feeling_corpus
+):
+    _, made = trained
+    how = {"names": ["emodb", "tess"], "recipe": BRIEF, "progress": False}
+    how |= {"severities": (1.0,), "n_shifted": 5}
+    shift_places(tiny_clap, **how)
+    before = sum(fitted, [])
+    for split, unchanged in (("test", True), ("train", False)):
+        fitted.clear()
+        where = made["emodb"].clips["split"] == split
+        canary = feeling_corpus("canary", n_each=4, seed=99)
+        made["emodb"] = plant(made["emodb"], canary, where)
+        shift_places(tiny_clap, **how)
+        assert same(before, sum(fitted, [])) == unchanged

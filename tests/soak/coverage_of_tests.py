@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from record import PROJECT, record  # noqa: E402
 
 FLOOR = 95.0
+IN_A_BROWSER = ("browser", "accessibility")  # minutes, all in other processes
 
 
 def main() -> None:
@@ -30,7 +31,8 @@ def main() -> None:
         [
             *(*coverage, "run", data, "--branch", "--source=clepdg_lib"),
             *("-m", "pytest", "-q", "-p", "no:cacheprovider", "--doctest-modules"),
-            *("clepdg_lib", "tests"),
+            *("-m", "not slow", "clepdg_lib", "tests"),
+            *(f"--ignore=tests/test_{name}.py" for name in IN_A_BROWSER),
         ],
         check=True,
         cwd=PROJECT,

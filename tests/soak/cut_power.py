@@ -33,14 +33,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from record import record  # noqa: E402
 from tiny import make_corpus, make_model  # noqa: E402
 
-from clepdg_lib import benchmark, course, embedding, material  # noqa: E402
+from clepdg_lib import benchmark, course, embedding, material, methods  # noqa: E402
 from clepdg_lib.acpt import AcousticContexts, random_contexts  # noqa: E402
 from clepdg_lib.clap import load_clap  # noqa: E402
 from clepdg_lib.clep import finetune_clep  # noqa: E402
 from clepdg_lib.contrast import Recipe  # noqa: E402
 from clepdg_lib.corpora import CorpusError  # noqa: E402
 from clepdg_lib.embedding import embed_corpus  # noqa: E402
-from clepdg_lib.files import ChangedFileError  # noqa: E402
+from clepdg_lib.files import ChangedFileError, write_atomically  # noqa: E402
+from clepdg_lib.verdicts import rows_of  # noqa: E402
 
 SHARES = {"embed": 70, "finetune": 60, "benchmark": 30, "save": 20, "course": 20}
 RECIPE = Recipe(epochs=4, batch_size=8, probe_steps=3, precision="float32")
@@ -60,6 +61,9 @@ def run(work: Callable[[], None], *, seconds: float | None) -> bool:
         os.setsid()
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)
+        # torch makes its pool of threads anew after a fork, but not safely in two
+        # threads at once, as the readers of files would have it: do it here.
+        torch.set_num_threads(1)
         status = 1
         try:
             work()
@@ -228,17 +232,18 @@ class Benchmark(Campaign):
             module.load_corpus = load
             module.measuring_is_possible = lambda: False
         benchmark.REAL = tuple(self.corpora)
-        benchmark.tune_contexts = functools.partial(
-            benchmark.tune_contexts, n_contexts=2, n_tokens=1, steps=2
+        methods.tune_contexts = functools.partial(
+            methods.tune_contexts, n_contexts=2, n_tokens=1, steps=2
         )
-        rows = benchmark.leave_corpora_out(
+        verdicts = benchmark.leave_corpora_out(
             self.clap,
             tests=list(self.corpora)[:2],
             recipe=RECIPE,
             work=self.folder / "work",
             progress=False,
         )
-        benchmark.write_atomically(self.folder / "rows.json", json.dumps(rows))
+        rows = json.dumps(rows_of(verdicts))
+        write_atomically(self.folder / "rows.json", rows)
 
     def rows(self) -> list[dict]:
         return json.loads((self.folder / "rows.json").read_text())

@@ -14,11 +14,10 @@ from clepdg_lib.versions import versions  # noqa: E402
 
 RESULTS = PROJECT / "data" / "results" / "soak.json"
 ORDER = (
-    "odd files",
+    "first plot",
     "fuzzing",
     "power cuts",
     "disk",
-    "eight at once",
     "no network",
     "coverage",
     "mutation",
