@@ -1,15 +1,19 @@
 """Judging: verdicts on the same clips, plain rows, differences in pairs."""
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from clepdg_lib import methods
+from clepdg_lib import load_clap, load_corpus, methods, uar
+from clepdg_lib.benchmark import LODO_RECIPE
+from clepdg_lib.clep import finetune_clep
 from clepdg_lib.embedding import embed_corpus
 from clepdg_lib.judging import Judges, Training, judge_measurements
+from clepdg_lib.pictures import draw_corpus
 
 pytestmark = pytest.mark.usefixtures("private_cache")
 ABOUT = {"setting": "loco", "test": "tess"}
@@ -93,3 +97,28 @@ def test_measurements_are_judged_by_the_other_corpora_alone():
     plain, centred = judge_measurements(measured, clips, test="c")
     assert plain.row()["collapsed"] and not plain.transductive
     assert (centred.guess == centred.truth).all() and centred.transductive
+
+
+def test_shuffled_emotions_bring_every_method_to_chance(quick):
+    """The whole chain on labels that say nothing: whoever still scores has peeked."""
+    clap, corpus = load_clap("clap-mini"), load_corpus("emosynth")
+    train, test = corpus.select(splits="train"), corpus.select(splits="test")
+    pictures = draw_corpus(train, clap.log_mel, n_places=0)
+    recipe = replace(LODO_RECIPE, probe_steps=200)
+    true = train.clips["emotion"].to_numpy()
+    draws = [np.random.default_rng(seed) for seed in (0, 1)]
+    scores = []
+    for labels in (true, *(draw.permutation(true) for draw in draws)):
+        known = replace(train, clips=train.clips.assign(emotion=labels))
+        how = {"recipe": recipe, "pictures": pictures, "progress": False}
+        clep = finetune_clep(clap, known, **how)
+        training = Training.of(embed_corpus(clep, known))
+        judges = Judges.fit(clap, clep, training=training)
+        heard = embed_corpus(clap, test), embed_corpus(clep, test)
+        verdicts = judges.judge(*heard, **ABOUT)
+        scores.append([uar(v.truth, v.guess) for v in verdicts])
+    by_clep = np.array([v.method != "clap-zero-shot" for v in verdicts])
+    told, *shuffled = np.array(scores)[:, by_clep]
+    assert told.min() > 0.6
+    # Guesses are much alike for all methods, so a single draw may lie far off.
+    assert np.abs(np.mean(shuffled, axis=0) - 0.25).max() < 0.1
