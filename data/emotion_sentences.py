@@ -13,6 +13,7 @@ import csv
 import random
 import re
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -140,10 +141,21 @@ FILLERS = {
 }
 
 
-def write_sentences(*, seed: int = 0, per_phrase: int = 4) -> list[tuple[str, str]]:
-    """Return ``(sentence, emotion)`` pairs, a few to a phrase, without repeats."""
+def write_sentences(
+    *,
+    seed: int = 0,
+    per_phrase: int = 4,
+    phrases: Mapping[tuple[str, str], list[str]] | None = None,
+) -> list[tuple[str, str]]:
+    """Return ``(sentence, emotion)`` pairs, a few to a phrase, without repeats.
+
+    Args:
+        seed: Of the draws.
+        per_phrase: Sentences to write of each phrase.
+        phrases: From `read_phrases`, or a part of it; default all.
+    """
     draw, written = random.Random(seed), []
-    phrases = read_phrases()
+    phrases = read_phrases() if phrases is None else phrases
     for (emotion, part), listed in phrases.items():
         frames = FRAMES[part]
         for phrase in listed:

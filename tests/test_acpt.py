@@ -8,6 +8,7 @@ from clepdg_lib.acpt import (
     BARE,
     AcousticContexts,
     append_contexts,
+    contexts_from_words,
     embed_contexts,
     random_contexts,
     tune_contexts,
@@ -180,3 +181,23 @@ def test_saved_contexts_come_back_without_pickles(tiny_clap, tmp_path):
     loaded = AcousticContexts.load(tmp_path / "contexts.npz")
     assert torch.equal(loaded.vectors, contexts.vectors)
     assert loaded.template == "{emotion}, recorded"
+
+
+def test_contexts_from_words_begin_with_their_tokens_and_repeat_them(tiny_clap):
+    long, short = "in a very large hall indeed", "street"
+    found = contexts_from_words(tiny_clap, [long, short])
+    assert found.vectors.shape[:2] == (2, 4)
+    words, mask = tiny_clap.token_embeddings([long])
+    assert torch.equal(found.vectors[0], words[0, 1:5])
+    words, mask = tiny_clap.token_embeddings([short])
+    inside = words[0, 1 : int(mask[0].sum()) - 1]
+    many = contexts_from_words(tiny_clap, [short], n_tokens=2 * len(inside) + 1)
+    repeated = torch.cat([inside, inside, inside[:1]])
+    assert torch.equal(many.vectors[0], repeated)
+
+
+def test_a_file_of_contexts_is_named_once(tiny_clap, tmp_path):
+    contexts = random_contexts(tiny_clap, **SIZE)
+    contexts.save(tmp_path / "bare")
+    contexts.save(tmp_path / "named.npz")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bare.npz", "named.npz"]

@@ -163,7 +163,7 @@ def test_a_tuning_that_runs_away_is_told(tiny_clap):
     small = {"n_contexts": 2, "n_tokens": 1, "progress": False}
     with pytest.raises(ValueError, match="ran away in step .* temperature 1e-44"):
         tune_contexts(tiny_clap, EMOTIONS, temperature=1e-44, steps=3, **small)
-    for learning_rate, steps in ((0.0, 1), (math.nan, 1), (0.1, -1)):
+    for learning_rate, steps in ((0.0, 1), (-0.1, 1), (math.nan, 1), (0.1, -1)):
         with pytest.raises(ValueError, match="learning_rate is"):
             tune_contexts(
                 tiny_clap,
@@ -184,6 +184,7 @@ def test_a_tuning_that_runs_away_is_told(tiny_clap):
         ({"momentum": 1.0}, "momentum is 1.0, but must be from 0 to below 1"),
         ({"epochs": -1}, "epochs is -1, but must be 0 or more"),
         ({"batch_size": 0}, "batch_size is 0, but must be 1 or more"),
+        ({"scale": math.inf}, "scale is inf, but must be above 0"),
         ({"scale": 1e30, "learning_rate": 1e30, "start": "random"}, "ran away"),
     ],
 )

@@ -1,5 +1,6 @@
 """The text-trained classifier: shapes, losses, seeds, and crossing the gap."""
 
+import math
 import sys
 import types
 
@@ -175,6 +176,21 @@ def test_margin_is_added_to_the_angle():
     assert classifier.history["loss"].iloc[0] == pytest.approx(
         expected.item(), abs=2e-3
     )
+
+
+def test_past_pi_the_margin_goes_on_falling_in_a_line():
+    # The second point lies opposite to the mean of its class, which is the first.
+    points = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])
+    how = {"emotions": ("sad", "angry"), "epochs": 1, "scale": 5.0, "margin": 0.5}
+    weights = torch.tensor([0.6, 0.4, 1.0])
+    found = fit_on_points(points, [0, 0, 1], weights=weights, **how)
+    logits = 5 * torch.tensor(
+        [[math.cos(0.5), 0.0], [-1 - 0.5 * math.sin(0.5), 0.0], [0.0, math.cos(0.5)]]
+    )
+    each = functional.cross_entropy(logits, torch.tensor([0, 0, 1]), reduction="none")
+    share = weights / weights.sum()
+    expected = (each * share).sum().item()
+    assert found.history["loss"].iloc[0] == pytest.approx(expected, abs=2e-3)
 
 
 def test_rare_emotions_count_as_much_as_frequent_ones():
