@@ -115,7 +115,7 @@ def embed_waves(
     def flush() -> Iterator[torch.Tensor]:
         features = tower.embed_mels(tower.log_mel(windows), batch_size=batch_size)
         for part in features.split(counts):  # (windows of one clip, dim)
-            yield F.normalize(part.mean(dim=0), dim=-1)
+            yield part[0] if len(part) == 1 else F.normalize(part.mean(dim=0), dim=-1)
 
     for wave in tqdm(
         waves, total=total, desc="embedding", unit="clip", disable=not progress

@@ -56,6 +56,9 @@ def check_wave(wave: torch.Tensor | np.ndarray, *, name: str = "clip") -> torch.
             "Divide 16-bit integers by 32768."
         )
     wave = wave.to(torch.float32)
+    # A sum is finite only if all its terms are; counting them takes ten times as long.
+    if torch.isfinite(wave.sum()):
+        return wave
     n_bad = sum(int((~torch.isfinite(part)).sum()) for part in wave.split(PIECE))
     if n_bad:
         raise AudioError(

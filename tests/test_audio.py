@@ -6,6 +6,7 @@ import soundfile
 import torch
 from transformers import ClapFeatureExtractor
 
+from clepdg_lib import audio
 from clepdg_lib.audio import AudioError, LogMel, read_audio
 
 RATE = 16_000
@@ -169,3 +170,18 @@ def test_a_fused_checkpoint_sees_whole_windows_by_its_own_mel_scale():
         ClapFeatureExtractor(frequency_min=50, truncation="rand_trunc")
     )
     assert float((unfused(waves) - expected[:, :1]).abs().max()) > 1
+
+
+def test_pictures_are_drawn_in_single_precision_where_it_is_enough(monkeypatch):
+    log_mel = audio.LogMel()
+    time = torch.arange(48_000) / 16_000
+    tone = 0.9 * torch.sin(2 * torch.pi * 150 * time)  # nothing in the upper bands
+    hiss = 1e-3 * torch.randn(48_000, generator=torch.Generator().manual_seed(0))
+    drawn = [log_mel([wave]) for wave in (tone, tone + hiss)]
+    monkeypatch.setattr(audio, "SINGLE_PRECISION_DB", -1.0)
+    exact = [log_mel([wave]) for wave in (tone, tone + hiss)]
+    assert torch.equal(drawn[0], exact[0])
+    torch.testing.assert_close(drawn[1], exact[1], atol=5e-3, rtol=0)
+    monkeypatch.setattr(audio, "SINGLE_PRECISION_DB", float("inf"))
+    rough = log_mel([tone])
+    assert (rough - exact[0]).abs().max() > 0.05  # which is why
