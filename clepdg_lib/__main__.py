@@ -111,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
 
     widgets = add("widgets", _widgets, "measure how fast the widgets answer")
     widgets.add_argument("-n", type=int, default=10, help="answers of each widget")
+    widgets.add_argument("--json", type=Path, metavar="PATH", help="keep the figures")
 
     readme = add("readme", _readme, "write data/results/*.json into the README files")
     readme.add_argument(
@@ -237,7 +238,7 @@ def _slides(args: argparse.Namespace) -> None:
 def _widgets(args: argparse.Namespace) -> int:
     from clepdg_lib.widget_speed import main as measure
 
-    return measure(n=args.n)
+    return measure(n=args.n, file=args.json)
 
 
 def _readme(args: argparse.Namespace) -> int:

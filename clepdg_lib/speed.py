@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import sys
 import tempfile
@@ -38,6 +37,7 @@ from clepdg_lib.laion import full_size
 from clepdg_lib.speed_processes import measure_memory, measure_start
 from clepdg_lib.tower import hear
 from clepdg_lib.transfer import fit_text_classifier
+from clepdg_lib.versions import describe_machine
 
 REPEATS = 5
 # What each figure is, and what it should be at least or at most.
@@ -114,13 +114,7 @@ def measure(only: list[str] | None = None, *, before: dict | None = None) -> dic
         for key, (what, bar) in FIGURES.items()
         if key in figures
     ]
-    machine = {
-        "processor": processor_name(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
-    return {**figures, "rows": rows, "machine": machine}
+    return {**figures, "rows": rows, "machine": describe_machine()}
 
 
 def alternate(
@@ -275,17 +269,6 @@ def _measure_cache() -> dict[str, float]:
             if not found:
                 raise RuntimeError(f"{store.file} kept nothing: is the disk full?")
     return {"cache_hit_ms": statistics.median(took)}
-
-
-def processor_name() -> str:
-    """Name and number of the machine's processors."""
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        lines = [x for x in info.read_text().splitlines() if x.startswith("model name")]
-        if lines:
-            name = f"{lines[0].partition(':')[2].strip()}, {len(lines)} cores"
-    return name
 
 
 MEASUREMENTS: dict[str, Callable[[], dict[str, float]]] = {

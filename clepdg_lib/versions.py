@@ -49,6 +49,29 @@ def versions() -> dict[str, str]:
     return found
 
 
+def describe_machine() -> dict[str, str | int]:
+    """What seconds depend on: the kind of processor, threads, torch, Python."""
+    import torch
+
+    return {
+        "processor": processor_name(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def processor_name() -> str:
+    """Name and number of the machine's processors."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        lines = [x for x in info.read_text().splitlines() if x.startswith("model name")]
+        if lines:
+            name = f"{lines[0].partition(':')[2].strip()}, {len(lines)} cores"
+    return name
+
+
 def _version(name: str) -> str:
     try:
         return metadata.version(name)

@@ -1,6 +1,6 @@
 """How fast do the widgets answer? Measured, not asserted: machines differ.
 
-    python -m clepdg_lib widgets
+    python -m clepdg_lib widgets --json data/results/widgets.json
 
 Each widget is built once and then driven as a hand would: a control is set, and the
 clock runs until the picture is there (without the browser's share of the way).
@@ -12,16 +12,20 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 import statistics
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import pandas as pd
 
 from clepdg_lib.acpt import random_contexts
 from clepdg_lib.clap import BUNDLED, embed_corpus, load_clap
 from clepdg_lib.corpora import EMOTIONS, load_corpus
+from clepdg_lib.files import write_atomically
 from clepdg_lib.transfer import fit_text_classifier
+from clepdg_lib.versions import describe_machine
 from clepdg_lib.widgets import (
     explore_embeddings,
     explore_prompts,
@@ -92,9 +96,21 @@ def measure_widgets(*, n: int = 10, model: str = BUNDLED[-1]) -> pd.DataFrame:
     return pd.DataFrame(rows).T
 
 
-def main(*, n: int = 10) -> int:
-    """Print the table; 1 if a median is above half a second."""
+def main(*, n: int = 10, file: Path | None = None) -> int:
+    """Print the table and keep it in a file; 1 if a median is above half a second."""
     table = measure_widgets(n=n)
+    if file is not None:
+        rows = [
+            {
+                "figure": name,
+                "what": f"{name}: seconds to an answer, median of {n}",
+                "value": round(row["median"], 4),
+                "bar": f"≤ {LIMIT_SECONDS:g}",
+            }
+            for name, row in table.iterrows()
+        ]
+        found = {"rows": rows, "machine": describe_machine()}
+        write_atomically(file, json.dumps(found, indent=1) + "\n")
     print(f"Seconds until a widget's answer is there, {n} times each:")
     print(table.round(3).to_string())
     slow = list(table.index[table["median"] > LIMIT_SECONDS])

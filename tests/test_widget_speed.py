@@ -5,6 +5,7 @@ import time
 import pandas as pd
 
 from clepdg_lib import widget_speed
+from clepdg_lib.results import render
 from clepdg_lib.widget_speed import main, time_answers
 
 
@@ -26,10 +27,13 @@ def test_a_slow_widget_is_named(monkeypatch, capsys):
     assert "Above 0.5 s: a widget" in capsys.readouterr().out
 
 
-def test_fast_widgets_pass_however_slow_the_first_answer(monkeypatch, capsys):
+def test_fast_widgets_pass_however_slow_the_first_answer(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(widget_speed, "measure_widgets", lambda n: _table(0.2))
-    assert main(n=2) == 0
+    file = tmp_path / "data" / "results" / "widgets.json"
+    assert main(n=2, file=file) == 0
     assert "fast enough" in capsys.readouterr().out
+    page = render("widgets", project=tmp_path)
+    assert "| a widget: seconds to an answer, median of 2 | 0.2 | ≤ 0.5 |" in page
 
 
 def test_all_five_are_driven():
