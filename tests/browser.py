@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,21 +91,24 @@ def open_lab(folder: Path, settings: Path):
     )
     try:
         address = f"http://127.0.0.1:{port}"
-        _wait(server, f"{address}/api/status")
+        wait_for(server, f"{address}/api/status")
         yield address
     finally:
         server.terminate()
         server.wait(timeout=30)
 
 
-def _wait(server: subprocess.Popen, address: str, *, seconds: float = 180) -> None:
+def wait_for(server: subprocess.Popen, address: str, *, seconds: float = 180) -> None:
+    """Wait until a server answers, whatever it answers."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if server.poll() is not None:
-            raise RuntimeError(f"JupyterLab stopped with status {server.returncode}")
+            raise RuntimeError(f"the server stopped with status {server.returncode}")
         try:
             urllib.request.urlopen(address, timeout=5).close()
             return
+        except urllib.error.HTTPError:
+            return
         except OSError:
             time.sleep(0.3)
-    raise TimeoutError(f"JupyterLab did not answer within {seconds:g} s")
+    raise TimeoutError(f"the server did not answer within {seconds:g} s")

@@ -8,7 +8,9 @@ from types import ModuleType
 import pandas as pd
 import pytest
 
-from clepdg_lib.captions import valid_emotions
+from clepdg_lib.captions import CANONICAL, valid_emotions
+from clepdg_lib.clap import BUNDLED, load_clap
+from clepdg_lib.corpora import EMOTIONS
 from clepdg_lib.files import PROJECT
 
 
@@ -59,3 +61,15 @@ def test_close_relatives_are_left_out(emotional: ModuleType) -> None:
     near = ("yesterday he slams the door and curses", "angry")  # one more word
     far = ("the door is open", "neutral")
     assert emotional.leave_out([near, far]) == [far]
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_nine_in_ten_paraphrases_are_understood(name: str) -> None:
+    """Sentences that no training text has lie nearest to their own caption."""
+    table = pd.read_csv(PROJECT / "tests" / "data" / "emotion_paraphrases.csv")
+    clap = load_clap(name)
+    captions = clap.embed_text([CANONICAL.format(emotion=e) for e in EMOTIONS])
+    nearest = (clap.embed_text(list(table["sentence"])) @ captions.T).argmax(dim=1)
+    right = [EMOTIONS[i] for i in nearest] == table["emotion"]
+    assert len(table) == 200 and set(table["emotion"].value_counts()) == {50}
+    assert right.mean() >= 0.9

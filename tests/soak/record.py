@@ -19,6 +19,8 @@ ORDER = (
     "power cuts",
     "disk",
     "no network",
+    "Voilà",
+    "Pythons",
     "coverage",
     "mutation",
 )

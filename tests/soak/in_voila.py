@@ -1,0 +1,80 @@
+"""Serve every lesson with a widget by Voilà, and play with it in a real browser.
+
+    pip install voila && python tests/soak/in_voila.py
+
+Voilà shows a notebook without its code: what a teacher puts on a screen. The widgets
+are driven as in JupyterLab, by the functions of `tests/test_browser.py`; pictures go
+to `build/voila/`.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).parents[1])]
+import test_browser  # noqa: E402
+from browser import open_browser, wait_for  # noqa: E402
+from record import PROJECT, record  # noqa: E402
+
+from clepdg_lib.course import NOTEBOOKS, OFFLINE  # noqa: E402
+
+SECONDS = 600  # until a lesson has run
+
+
+@contextmanager
+def serve(name: str):
+    """Voilà on one lesson, on loopback; gives its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = [f"--port={port}", "--no-browser", "--Voila.ip=127.0.0.1"]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "voila", *options, str(NOTEBOOKS / f"{name}.ipynb")],
+        env={**os.environ, **OFFLINE, "PYTHONPATH": str(PROJECT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        address = f"http://127.0.0.1:{port}"
+        wait_for(server, f"{address}/favicon.ico")
+        yield address
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+
+
+def main() -> None:
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=90_000)
+    began = time.monotonic()
+    test_browser.SCREENSHOTS = PROJECT / "build" / "voila"
+    test_browser.SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    with open_browser() as page:
+        for name, drive in test_browser.DRIVES.items():
+            with serve(name) as address:
+                # The end of the page comes when all cells have run.
+                page.goto(address, timeout=1000 * SECONDS)
+                page.get_by_text("What you learned").wait_for(timeout=1000 * SECONDS)
+                drive(page, expect)
+                errors = page.get_by_text("Error displaying widget").count()
+                if errors or page.get_by_text("Traceback (most").count():
+                    raise SystemExit(f"{name}: an error is on the page")
+                print(f"{name}: its widget answers", flush=True)
+    record(
+        "Voilà",
+        did=f"{len(test_browser.DRIVES)} lessons served by Voilà, widgets driven in a "
+        "browser",
+        found="all answered",
+        seconds=time.monotonic() - began,
+    )
+
+
+if __name__ == "__main__":
+    main()
