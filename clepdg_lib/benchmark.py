@@ -140,7 +140,7 @@ def leave_corpora_out(
         if measuring_is_possible():
             verdicts += measured_baseline(loaded, test=test, progress=progress)
         for seed in seeds:
-            kept = work and run_folder(work, clap, recipe, test, seed)
+            kept = work and run_folder(work, clap, recipe, f"loco-{test}", seed)
             if kept is not None and (kept / "SHA256SUMS").is_file():
                 clep = load_clap(kept)
             else:
@@ -177,10 +177,13 @@ def training_of(
     return Training.of(embed_corpus(clep, shared, progress=progress))
 
 
-def run_folder(work: Path, clap: Clap, recipe: Recipe, test: str, seed: int) -> Path:
-    """Where a run keeps its model, named so that another recipe never finds it."""
-    key = hashlib.sha256(f"{clap.fingerprint()}|{recipe}".encode()).hexdigest()[:12]
-    return work / f"loco-{test}-{seed}-{key}"
+def run_folder(work: Path, clap: Clap, recipe: Recipe, name: str, seed: int) -> Path:
+    """Where a run keeps its model, named so that no other start or recipe finds it."""
+    digest = hashlib.sha256(f"{clap.fingerprint()}|{recipe}".encode())
+    for key, tensor in sorted(clap.model.state_dict().items()):
+        if key.startswith("text_"):  # of which the fingerprint says nothing
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return work / f"{name}-{seed}-{digest.hexdigest()[:12]}"
 
 
 def leave_domains_out(
