@@ -11,7 +11,8 @@ from those captions, stays valid, and so does every CLEP fine-tuned on them.
 
 With ``--keep-back`` some phrases are shown to nobody and judged after each epoch: that
 is how the number of epochs was chosen. Needs Debian's wordnet-base. Resumes after the
-last finished epoch; writes the text tower into the models, and WORK/words-log.csv.
+last finished epoch; writes the text tower into the models, and
+words-log.csv beside the first.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from __future__ import annotations
 import argparse
 import csv
 import random
+import shutil
 import time
 from pathlib import Path
 
@@ -39,6 +41,7 @@ FELT, HELD = 96, 64  # sentences of a step: about emotions; captions, and glosse
 SCALE, SMOOTHING = 20.0, 0.05  # of the cross-entropy over emotions
 HOLD, HOLD_GLOSSES = 10.0, 3.0  # what moving a caption or a gloss costs
 ONE_GLOSS_IN = 8
+LOG = "words-log.csv"
 
 
 def main() -> None:
@@ -72,6 +75,8 @@ def main() -> None:
     for folder, model in taught:
         model.model.load_state_dict(text_weights(clap), strict=False)
         model.save(folder, half=True)
+        if model is clap:
+            shutil.copy(args.work / LOG, folder / LOG)
         write_checksums(folder)
         print(f"{folder} has the new text tower")
 
@@ -96,7 +101,7 @@ def train(clap: Clap, args: argparse.Namespace) -> None:
     )
     checkpoint = args.work / f"words-{args.keep_back:g}-{args.seed}.safetensors"
     first = resume(checkpoint, clap, optimiser, schedule, about=str(vars(args)))
-    log = args.work / "words-log.csv"
+    log = args.work / LOG
     for epoch in range(first, args.epochs):
         draw = torch.Generator().manual_seed(1000 * args.seed + epoch)
         began, sums = time.time(), torch.zeros(3)
