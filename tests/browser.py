@@ -59,18 +59,44 @@ def open_browser():
 
 
 @contextmanager
+def serving(*command: object, ready: str):
+    """Run a server of Python's on a free port of this machine; give its address.
+
+    Args:
+        command: What follows ``python -m``; ``{port}`` stands for the port.
+        ready: What to ask for until it answers.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    python_path = os.pathsep.join(
+        filter(None, [str(PROJECT), os.environ.get("PYTHONPATH", "")])
+    )
+    server = subprocess.Popen(
+        [sys.executable, "-m", *(str(word).format(port=port) for word in command)],
+        env={**os.environ, **OFFLINE, "PYTHONPATH": python_path},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        address = f"http://127.0.0.1:{port}"
+        wait_for(server, f"{address}/{ready}")
+        yield address
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+
+
+@contextmanager
 def open_lab(folder: Path, settings: Path):
     """Serve a folder in JupyterLab without a token; give its address."""
     for name, values in SETTINGS.items():
         file = settings / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(values), encoding="utf-8")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     options = {
         "ServerApp.ip": "127.0.0.1",
-        "ServerApp.port": port,
+        "ServerApp.port": "{port}",
         "ServerApp.root_dir": folder,
         "ServerApp.allow_root": True,
         "IdentityProvider.token": "",
@@ -79,23 +105,10 @@ def open_lab(folder: Path, settings: Path):
         "LabApp.expose_app_in_browser": True,
         "Application.log_level": 40,
     }
-    python_path = os.pathsep.join(
-        filter(None, [str(PROJECT), os.environ.get("PYTHONPATH", "")])
-    )
-    server = subprocess.Popen(
-        [sys.executable, "-m", "jupyterlab", "--no-browser"]
-        + [f"--{name}={value}" for name, value in options.items()],
-        env={**os.environ, **OFFLINE, "PYTHONPATH": python_path},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        address = f"http://127.0.0.1:{port}"
-        wait_for(server, f"{address}/api/status")
+    given = [f"--{name}={value}" for name, value in options.items()]
+    command = ["jupyterlab", "--no-browser", *given]
+    with serving(*command, ready="api/status") as address:
         yield address
-    finally:
-        server.terminate()
-        server.wait(timeout=30)
 
 
 def wait_for(server: subprocess.Popen, address: str, *, seconds: float = 180) -> None:

@@ -9,44 +9,18 @@ to `build/voila/`.
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).parents[1])]
 import test_browser  # noqa: E402
-from browser import open_browser, wait_for  # noqa: E402
+from browser import open_browser, serving  # noqa: E402
 from record import PROJECT, record  # noqa: E402
 
-from clepdg_lib.course import NOTEBOOKS, OFFLINE  # noqa: E402
+from clepdg_lib.course import NOTEBOOKS  # noqa: E402
 
 SECONDS = 600  # until a lesson has run
-
-
-@contextmanager
-def serve(name: str):
-    """Voilà on one lesson, on loopback; gives its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    options = [f"--port={port}", "--no-browser", "--Voila.ip=127.0.0.1"]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "voila", *options, str(NOTEBOOKS / f"{name}.ipynb")],
-        env={**os.environ, **OFFLINE, "PYTHONPATH": str(PROJECT)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        address = f"http://127.0.0.1:{port}"
-        wait_for(server, f"{address}/favicon.ico")
-        yield address
-    finally:
-        server.terminate()
-        server.wait(timeout=30)
 
 
 def main() -> None:
@@ -58,7 +32,9 @@ def main() -> None:
     test_browser.SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     with open_browser() as page:
         for name, drive in test_browser.DRIVES.items():
-            with serve(name) as address:
+            notebook = NOTEBOOKS / f"{name}.ipynb"
+            command = ["voila", "--port={port}", "--no-browser", "--Voila.ip=127.0.0.1"]
+            with serving(*command, notebook, ready="favicon.ico") as address:
                 # The end of the page comes when all cells have run.
                 page.goto(address, timeout=1000 * SECONDS)
                 page.get_by_text("What you learned").wait_for(timeout=1000 * SECONDS)
