@@ -75,14 +75,18 @@ benchmark: .venv/.benchmark  ## leave-one-corpus-out on real speech (CLEPDG_CORP
 
 # Each campaign keeps its last figures in data/results/soak.json; `readme` shows them.
 SOAK := $(BIN)/python tests/soak
+# Other interpreters to install under and run the unit tests: those that are at hand.
+PYTHONS ?= $(shell for v in 10 11 12 13; do command -v python3.$$v; done)
 soak: export OMP_NUM_THREADS = 1
-soak: .venv/.soak  ## fuzz, cut power, fill disks, mutate: some hours
+soak: .venv/.soak  ## fuzz, cut power, fill disks, other Pythons, mutate: some hours
 	$(SOAK)/first_plot.py
 	$(SOAK)/fuzz_audio.py --seconds 3600 --work build/fuzz
 	$(SOAK)/fuzz_audio.py --record --work build/fuzz
 	$(SOAK)/cut_power.py --kills 200
 	$(SOAK)/no_room.py
 	$(SOAK)/no_network.py
+	$(SOAK)/in_voila.py
+	$(SOAK)/pythons.py $(PYTHONS)
 	$(SOAK)/coverage_of_tests.py
 	$(SOAK)/mutate.py --each 40
 	$(BIN)/python -m clepdg_lib readme

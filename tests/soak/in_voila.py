@@ -1,6 +1,6 @@
 """Serve every lesson with a widget by Voilà, and play with it in a real browser.
 
-    pip install voila && python tests/soak/in_voila.py
+    python tests/soak/in_voila.py         # the `soak` extra brings Voilà
 
 Voilà shows a notebook without its code: what a teacher puts on a screen. The widgets
 are driven as in JupyterLab, by the functions of `tests/test_browser.py`; pictures go
