@@ -47,7 +47,7 @@ test: .venv/.installed  ## check style, run all tests, examples and notebooks
 	$(BIN)/python -m pytest --quiet -n $(WORKERS) --dist loadscope $(NBVAL) \
 		-m "not slow" --doctest-modules clepdg_lib tests notebooks
 
-test-slow: .venv/.installed  ## run the tests at LAION's full size, with random weights
+test-slow: .venv/.installed  ## LAION's full size with random weights; a few kills
 	$(BIN)/python -m pytest --quiet -m slow tests
 
 speed: .venv/.installed  ## measure this machine, write data/results/speed.json

@@ -103,11 +103,12 @@ def main(*, n: int = 10, file: Path | None = None) -> int:
         rows = [
             {
                 "figure": name,
-                "what": f"{name}: seconds to an answer, median of {n}",
-                "value": round(row["median"], 4),
+                "what": f"{name}: seconds to an answer, {which} of {n}",
+                "value": round(row[which], 4),
                 "bar": f"≤ {LIMIT_SECONDS:g}",
             }
             for name, row in table.iterrows()
+            for which in ("median", "slowest")
         ]
         found = {"rows": rows, "machine": describe_machine()}
         write_atomically(file, json.dumps(found, indent=1) + "\n")
