@@ -23,6 +23,7 @@ from clepdg_lib.acpt import BARE, AcousticContexts, append_contexts, embed_conte
 from clepdg_lib.captions import ENVIRONMENT_PHRASES
 from clepdg_lib.corpora import EMOTIONS
 from clepdg_lib.markup import image_html, table_html
+from clepdg_lib.pauses import without_pauses
 from clepdg_lib.style import draw, emotion_style, marker_legend, new_figure
 
 if TYPE_CHECKING:
@@ -167,6 +168,7 @@ def render_context(
     return ContextView(words, places, kept, figure, html)
 
 
+@without_pauses
 def view_contexts(
     clap: Clap,
     contexts: AcousticContexts | Mapping[str, AcousticContexts],

@@ -21,6 +21,7 @@ import torch
 
 from clepdg_lib.embedding import EmbeddedCorpus
 from clepdg_lib.markup import player, table_html
+from clepdg_lib.pauses import without_pauses
 from clepdg_lib.plots import project
 from clepdg_lib.scatter import scatter_svg
 from clepdg_lib.style import (
@@ -170,6 +171,7 @@ def render_embedding_map(
     return MapView(agreement, chance, picked, figure, alt, html)
 
 
+@without_pauses
 def explore_embeddings(
     embedded: EmbeddedCorpus | Mapping[str, EmbeddedCorpus],
     *,

@@ -20,6 +20,7 @@ from torch import Tensor
 from clepdg_lib.audio import LEVEL_DB, SAMPLE_RATE, level
 from clepdg_lib.environments import ENVIRONMENTS, NOISES, Environment, describe, place
 from clepdg_lib.markup import bars_html, image_html, player
+from clepdg_lib.pauses import without_pauses
 from clepdg_lib.planes import Plane, draw_moves, moves_svg
 
 if TYPE_CHECKING:
@@ -182,6 +183,7 @@ def render_environment(
     return EnvironmentResult(placed, figure, moved, cosine, probabilities, html)
 
 
+@without_pauses
 def mix_environments(
     waves: Tensor | Mapping[str, Tensor],
     *,

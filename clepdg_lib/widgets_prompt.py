@@ -23,6 +23,7 @@ from clepdg_lib.captions import CANONICAL
 from clepdg_lib.corpora import EMOTIONS
 from clepdg_lib.environments import ENVIRONMENTS
 from clepdg_lib.markup import bars_html, player, table_html
+from clepdg_lib.pauses import without_pauses
 
 if TYPE_CHECKING:
     import ipywidgets
@@ -169,6 +170,7 @@ def _changed_words(before: str, after: str) -> str:
     return ", ".join(told) or "The same words"
 
 
+@without_pauses
 def explore_prompts(
     clap: Clap,
     audio_embeddings: Tensor,

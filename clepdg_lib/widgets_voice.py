@@ -27,6 +27,7 @@ from clepdg_lib.audio import (
     trim,
 )
 from clepdg_lib.markup import bars_html, image_html, player
+from clepdg_lib.pauses import without_pauses
 from clepdg_lib.planes import Plane, draw_moves, moves_svg
 
 if TYPE_CHECKING:
@@ -161,6 +162,7 @@ def render_voice(
     return VoiceResult(wave, steps, probabilities, figure, where, "", html)
 
 
+@without_pauses
 def try_your_voice(
     clap: Clap,
     classifiers: TextClassifier | Mapping[str, TextClassifier],
