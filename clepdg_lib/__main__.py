@@ -11,7 +11,7 @@ from pathlib import Path
 # Each command imports what it needs itself: `--help` answers at once, and `doctor`
 # answers even where torch cannot be imported.
 TIERS = ("audio", "embeddings", "emosynth")
-SETTINGS = ("loco", "supervised", "shift", "ablation")
+SETTINGS = ("loco", "supervised", "shift", "selection", "ablation")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,7 +81,8 @@ def _parser() -> argparse.ArgumentParser:
         "--setting",
         choices=SETTINGS,
         help="loco (default): a corpus out. Of the audio tier, supervised: other "
-        "speakers of the same corpus; shift: other speakers in worse and worse places. "
+        "speakers of the same corpus; shift: other speakers in worse and worse places; "
+        "selection: three ways of choosing how contexts are tuned. "
         "Of the embeddings tier, ablation: what each part of context tuning is worth",
     )
     benchmark.add_argument("--json", metavar="PATH", help="write rows here; - prints")

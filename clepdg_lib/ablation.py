@@ -19,14 +19,14 @@ from clepdg_lib.acpt import (
     random_contexts,
     tune_contexts,
 )
-from clepdg_lib.benchmark import REAL
 from clepdg_lib.captions import ENVIRONMENT_PHRASES, TEMPLATES
 from clepdg_lib.clap import Clap, load_clap
 from clepdg_lib.corpora import EMOTIONS
+from clepdg_lib.material import REAL
 from clepdg_lib.methods import points_in_contexts
 from clepdg_lib.points import TextPoints, balanced_weights, text_points
 from clepdg_lib.real_speech import load_embeddings, shipped_seeds
-from clepdg_lib.transfer import fit_on_points
+from clepdg_lib.transfer import TextClassifier, fit_on_points
 from clepdg_lib.verdicts import Verdict
 
 AS_IT_IS = "as in clep-dg"
@@ -82,20 +82,9 @@ def ablate(
     clap = load_clap("clap-mini")
     verdicts = []
     for seed in shipped_seeds() if seeds is None else seeds:
-        points = {NONE: text_points(clap, EMOTIONS)}
-        for name, how in variants.items():
-            points[name] = points_in_contexts(clap, _make(clap, how, seed), EMOTIONS)
-        if AS_IT_IS in points:
-            points[ALONE] = _second_half(points[AS_IT_IS], len(points[NONE].labels))
+        judges = fit_variants(clap, variants, seed=seed)
         heard = {test: load_embeddings(f"clep-{seed}", corpora=test) for test in REAL}
-        for name, found in points.items():
-            judge = fit_on_points(
-                found.vectors,
-                found.labels,
-                emotions=EMOTIONS,
-                weights=found.weights,
-                seed=seed,
-            )
+        for name, judge in judges.items():
             for test, clips in heard.items():
                 truth = clips.clips["emotion"].to_numpy(dtype=str)
                 guess = judge.predict(clips.embeddings)
@@ -105,6 +94,34 @@ def ablate(
                     )
                 )
     return verdicts
+
+
+def fit_variants(
+    clap: Clap, variants: Mapping[str, dict | Make] = VARIANTS, *, seed: int = 0
+) -> dict[str, TextClassifier]:
+    """Fit a classifier for every variant; first one without contexts.
+
+    Args:
+        clap: Its text tower is all that is used.
+        variants: What to change; with `AS_IT_IS` comes a last classifier, `ALONE`, that
+            sees nothing but sentences in its contexts.
+        seed: Of contexts and classifiers.
+    """
+    points = {NONE: text_points(clap, EMOTIONS)}
+    for name, how in variants.items():
+        points[name] = points_in_contexts(clap, _make(clap, how, seed), EMOTIONS)
+    if AS_IT_IS in points:
+        points[ALONE] = _second_half(points[AS_IT_IS], len(points[NONE].labels))
+    return {
+        name: fit_on_points(
+            found.vectors,
+            found.labels,
+            emotions=EMOTIONS,
+            weights=found.weights,
+            seed=seed,
+        )
+        for name, found in points.items()
+    }
 
 
 def _make(clap: Clap, how: dict | Make, seed: int) -> AcousticContexts:

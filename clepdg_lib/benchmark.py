@@ -13,11 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-
-import numpy as np
-import pandas as pd
 
 from clepdg_lib.clap import Clap, embed_corpus, load_clap
 from clepdg_lib.clep import finetune_clep
@@ -25,17 +22,13 @@ from clepdg_lib.contrast import Recipe
 from clepdg_lib.corpora import (
     EMOTIONS,
     Corpus,
-    CorpusError,
     join_corpora,
-    load_corpus,
 )
 from clepdg_lib.judging import Judges, Training, judge_measurements
-from clepdg_lib.material import Material, join_material, load_bursts, prepare
+from clepdg_lib.material import REAL, Material, join_material, load_all, prepare
 from clepdg_lib.pictures import draw_corpus
 from clepdg_lib.properties import (
     feature_names,
-    measure_corpus,
-    measuring_is_possible,
     property_levels,
     standardise,
 )
@@ -45,9 +38,9 @@ from clepdg_lib.real_speech import (
     load_training,
     shipped_seeds,
 )
+from clepdg_lib.references import audioset_reference, measured_reference
 from clepdg_lib.verdicts import Verdict, summarise
 
-REAL = ("emodb", "ravdess", "tess", "nemo")
 # Chosen by training on two of these and judging the other two: one recipe for all four,
 # so that no fold picks its own, but no corpus is without a part in the choice either.
 LOCO_RECIPE = Recipe(
@@ -127,36 +120,29 @@ def leave_corpora_out(
     Raises:
         CorpusError: One of the four corpora is not found.
     """
-    loaded = {name: load_corpus(name) for name in REAL}
-    try:
-        loaded["emogator"] = load_bursts()
-    except CorpusError:
-        print("EmoGator is not here; training without its bursts", file=sys.stderr)
+    loaded = load_all()
     materials: dict[str, Material] = {}  # drawn when first trained on
     verdicts = []
     for test in tests:
         shared = loaded[test].select(emotions=EMOTIONS)
         by_clap = embed_corpus(clap, shared, progress=progress)
-        if measuring_is_possible():
-            verdicts += measured_baseline(loaded, test=test, progress=progress)
+        verdicts += measured_reference(loaded, test=test, progress=progress)
+        verdicts += audioset_reference(loaded, test=test)
         for seed in seeds:
-            kept = work and run_folder(work, clap, recipe, f"loco-{test}", seed)
-            if kept is not None and (kept / "SHA256SUMS").is_file():
-                clep = load_clap(kept)
-            else:
-                others = [name for name in loaded if name != test]
-                for name in set(others) - set(materials):
+
+            def others(test: str = test) -> list[Material]:
+                for name in set(loaded) - {test} - set(materials):
                     materials[name] = prepare(loaded[name], clap, progress=progress)
-                clep = train_on(
-                    clap,
-                    [materials[name] for name in others],
-                    recipe=recipe,
-                    seed=seed,
-                    checkpoint=kept and kept.with_suffix(".safetensors"),
-                    progress=progress,
-                )
-                if kept is not None:
-                    clep.save(kept)  # its checksums come last
+                return [materials[name] for name in loaded if name != test]
+
+            clep = train_once(
+                *(clap, others),
+                name=f"loco-{test}",
+                recipe=recipe,
+                seed=seed,
+                work=work,
+                progress=progress,
+            )
             by_clep = embed_corpus(clep, shared, progress=progress)
             known = training_of(
                 clep, [loaded[n] for n in REAL if n != test], progress=progress
@@ -175,6 +161,46 @@ def training_of(
     """Embed the training corpora by the CLEP that learned from them."""
     shared = join_corpora(*(c.select(emotions=EMOTIONS) for c in corpora))
     return Training.of(embed_corpus(clep, shared, progress=progress))
+
+
+def train_once(
+    clap: Clap,
+    materials: Callable[[], Sequence[Material]],
+    *,
+    name: str,
+    emotions: Sequence[str] = EMOTIONS,
+    recipe: Recipe = LOCO_RECIPE,
+    seed: int = 0,
+    work: Path | None = None,
+    progress: bool = True,
+) -> Clap:
+    """Train as `train_on` does, or load what an earlier run trained and kept.
+
+    Args:
+        clap: Where the fine-tuning starts.
+        materials: Makes the material; asked only when there is something to train.
+        name: Of the run, among others of this start, recipe and seed.
+        emotions: To tell apart.
+        recipe: Of the fine-tuning.
+        seed: Of it.
+        work: Folder that keeps checkpoints and finished models; None keeps nothing.
+        progress: Show bars.
+    """
+    kept = work and run_folder(work, clap, recipe, name, seed)
+    if kept is not None and (kept / "SHA256SUMS").is_file():
+        return load_clap(kept)
+    clep = train_on(
+        clap,
+        materials(),
+        emotions=emotions,
+        recipe=recipe,
+        seed=seed,
+        checkpoint=kept and kept.with_suffix(".safetensors"),
+        progress=progress,
+    )
+    if kept is not None:
+        clep.save(kept)  # its checksums come last
+    return clep
 
 
 def run_folder(work: Path, clap: Clap, recipe: Recipe, name: str, seed: int) -> Path:
@@ -231,21 +257,6 @@ def leave_domains_out(
                 test=domain,
             )
     return verdicts
-
-
-def measured_baseline(
-    corpora: dict[str, Corpus], *, test: str, progress: bool = True
-) -> list[Verdict]:
-    """eGeMAPS and logistic regression, trained on the other speech corpora."""
-    parts = []
-    for name in REAL:
-        # All of the corpus is measured, as for training, so that both find it kept.
-        measured = measure_corpus(corpora[name], progress=progress)
-        clips = corpora[name].clips[["emotion"]].assign(corpus=name)
-        keep = clips["emotion"].isin(EMOTIONS).to_numpy() & ~np.isnan(measured[:, 0])
-        parts.append((measured[keep], clips[keep]))
-    measured = np.concatenate([values for values, _ in parts])
-    return judge_measurements(measured, pd.concat([c for _, c in parts]), test=test)
 
 
 def replay_embeddings(*, seeds: Iterable[int] | None = None) -> list[Verdict]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from clepdg_lib.ablation import AS_IT_IS, ablate
@@ -20,6 +20,7 @@ from clepdg_lib.clap import load_clap
 from clepdg_lib.corpora import load_corpus
 from clepdg_lib.files import write_atomically
 from clepdg_lib.real_speech import shipped_seeds
+from clepdg_lib.selection import RULES, method_of, select_variants
 from clepdg_lib.supervised import SEVERITIES, shift_places, supervise
 from clepdg_lib.verdicts import Verdict, compare, rows_of, summarise
 from clepdg_lib.versions import versions
@@ -35,7 +36,10 @@ def main(args: argparse.Namespace) -> None:
         raise ValueError(
             f"the setting {args.setting!r} needs {needs}: use --tier {tier}"
         )
-    if args.tier == "audio":
+    choices = []
+    if args.setting == "selection":
+        verdicts, choices = select_variants(clap, seeds=seeds, work=args.work)
+    elif args.tier == "audio":
         runs = {"supervised": supervise, "shift": shift_places}
         run = runs.get(args.setting, leave_corpora_out)
         verdicts = run(clap, seeds=seeds, work=args.work)
@@ -55,6 +59,7 @@ def main(args: argparse.Namespace) -> None:
         **{"tier": args.tier, "model": clap.name, "seeds": list(seeds)},
         "rows": rows,
         "comparisons": comparisons(verdicts),
+        **({"choices": [asdict(c) for c in choices]} if choices else {}),
         "made_with": versions(),
     }
     text = json.dumps(result, indent=1) + "\n"
@@ -73,11 +78,18 @@ def main(args: argparse.Namespace) -> None:
 
 
 def comparisons(verdicts: list[Verdict]) -> list[dict]:
-    """The method and its controls, in pairs; of an ablation, it and what is changed."""
-    if all(v.setting != "ablation" for v in verdicts):
+    """The method and its controls, in pairs.
+
+    Of an ablation it is what is changed; of a selection, what the headline's rule chose
+    and everything else.
+    """
+    centre = {"ablation": AS_IT_IS, "selection": method_of(RULES[0])}
+    settings = {v.setting for v in verdicts} & set(centre)
+    if not settings:
         return compare([*verdicts, *hardest(verdicts)])
+    a = centre[settings.pop()]
     methods = dict.fromkeys(v.method for v in verdicts)
-    return compare(verdicts, a=AS_IT_IS, others=[m for m in methods if m != AS_IT_IS])
+    return compare(verdicts, a=a, others=[m for m in methods if m != a])
 
 
 def hardest(verdicts: list[Verdict]) -> list[Verdict]:

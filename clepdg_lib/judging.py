@@ -144,6 +144,7 @@ def judge_measurements(
     *,
     test: str,
     setting: str = "loco",
+    method: str = "egemaps-lr",
     strength: float = 0.01,
 ) -> list[Verdict]:
     """Judge a corpus by a logistic regression on what was measured in the others.
@@ -153,10 +154,11 @@ def judge_measurements(
         clips: n rows with the columns corpus and emotion.
         test: The corpus to leave out of training.
         setting: For the rows.
+        method: For the rows, too.
         strength: Inverse of the L2 penalty.
 
     Returns:
-        `egemaps-lr`, and once more, transductive, each corpus by its own mean.
+        The method, and once more, transductive, each corpus by its own mean.
     """
     left_out = (clips["corpus"] == test).to_numpy()
     labels = clips["emotion"].to_numpy(dtype=str)
@@ -170,7 +172,7 @@ def judge_measurements(
         )
         verdicts.append(
             Verdict(
-                *("egemaps-lr", setting, test, 0),
+                *(method, setting, test, 0),
                 truth=labels[left_out],
                 guess=guess,
                 transductive=transductive,

@@ -9,6 +9,7 @@ Shapes: n clips.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -19,11 +20,14 @@ from clepdg_lib.corpora import (
     EMOTIONS,
     HAPPY_BURSTS,
     Corpus,
+    CorpusError,
     join_corpora,
     load_corpus,
 )
 from clepdg_lib.pictures import Pictures, draw_corpus
 from clepdg_lib.properties import measure_corpus, measuring_is_possible
+
+REAL = ("emodb", "ravdess", "tess", "nemo")  # real speech, each left out in turn
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,20 @@ def load_bursts() -> Corpus:
     bursts = load_corpus("emogator", emotion_map=HAPPY_BURSTS, emotions=EMOTIONS)
     first = ~bursts.clips["clip"].str.endswith("-3")
     return replace(bursts, clips=bursts.clips[first])
+
+
+def load_all(names: Sequence[str] = REAL) -> dict[str, Corpus]:
+    """Load the real corpora, and EmoGator's bursts beside them if they are there.
+
+    Raises:
+        CorpusError: One of the corpora is not found.
+    """
+    loaded = {name: load_corpus(name) for name in names}
+    try:
+        loaded["emogator"] = load_bursts()
+    except CorpusError:
+        print("EmoGator is not here; training without its bursts", file=sys.stderr)
+    return loaded
 
 
 def join_material(materials: Sequence[Material]) -> Material:

@@ -1,8 +1,9 @@
 """Every way of judging voices that is compared: the method, its parts, its controls.
 
-All but `audio-probe` learn from sentences alone. A control shares with the method all
-but the one thing that it is a control for: `random-contexts` the number and place of
-the vectors, `caption-contexts` the sentences, `gaussian-text` how far points are moved.
+All but the references, first in the list, learn from sentences alone. A control shares
+with the method all but the one thing that it is a control for: `random-contexts` the
+number and place of the vectors, `caption-contexts` the sentences, `gaussian-text` how
+far points are moved.
 
 Lesson: notebooks/05_generalise_across_domains.ipynb
 Shapes: n clips, E emotions, K contexts, dim the embedding width.
@@ -33,6 +34,7 @@ from clepdg_lib.transfer import TextClassifier, fit_on_points, zero_shot
 METHODS = (
     "chance",
     "egemaps-lr",
+    "audioset-lr",
     "audio-probe",
     "clap-zero-shot",
     "clep-zero-shot",

@@ -23,14 +23,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from clepdg_lib.benchmark import LOCO_RECIPE, REAL, run_folder, train_on
-from clepdg_lib.clap import Clap, EmbeddedCorpus, embed_corpus, load_clap
+from clepdg_lib.benchmark import LOCO_RECIPE, train_once
+from clepdg_lib.clap import Clap, EmbeddedCorpus, embed_corpus
 from clepdg_lib.contrast import Recipe
 from clepdg_lib.corpora import EMOTIONS, Corpus, join_corpora, load_corpus
 from clepdg_lib.environments import ENVIRONMENTS, place
 from clepdg_lib.folds import leave_groups_out
 from clepdg_lib.judging import Judges, Training, judge_measurements
-from clepdg_lib.material import Material, prepare
+from clepdg_lib.material import REAL, Material, prepare
 from clepdg_lib.pictures import clip_generator
 from clepdg_lib.verdicts import Verdict, summarise
 
@@ -221,23 +221,16 @@ def _train(
 ) -> Clap:
     n = sum(len(m.pictures) for m in known)
     recipe = replace(recipe, epochs=max(recipe.epochs, round(N_DRAWS / n)))
-    folder = None
-    if kept is not None:
-        folder = run_folder(kept[0], clap, recipe, f"inside-{kept[1]}", seed)
-        if (folder / "SHA256SUMS").is_file():
-            return load_clap(folder)
-    clep = train_on(
-        clap,
-        known,
+    work, name = kept or (None, "")
+    return train_once(
+        *(clap, lambda: known),
+        name=f"inside-{name}",
         emotions=emotions,
         recipe=recipe,
         seed=seed,
-        checkpoint=folder and folder.with_suffix(".safetensors"),
+        work=work,
         progress=progress,
     )
-    if folder is not None:
-        clep.save(folder)  # its checksums come last
-    return clep
 
 
 def _judge_fold(

@@ -13,10 +13,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from clepdg_lib.benchmark import REAL, load_bursts, prepare, train_on
+from clepdg_lib.benchmark import train_on
 from clepdg_lib.clap import load_clap
 from clepdg_lib.corpora import CorpusError, load_corpus
 from clepdg_lib.files import data_root, write_checksums
+from clepdg_lib.material import REAL, load_bursts, prepare
 
 
 def main() -> None:

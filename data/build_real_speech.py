@@ -11,16 +11,18 @@ is written. What exists already in the cache is not embedded again.
 from __future__ import annotations
 
 import argparse
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from clepdg_lib.benchmark import LOCO_RECIPE, REAL, run_folder, training_of
+from clepdg_lib.benchmark import LOCO_RECIPE, run_folder, training_of
 from clepdg_lib.clap import Clap, embed_corpus, load_clap
 from clepdg_lib.corpora import EMOTIONS, Corpus, CorpusError, load_corpus
 from clepdg_lib.files import data_root
+from clepdg_lib.material import REAL
 from clepdg_lib.properties import measure_corpus
 from clepdg_lib.real_speech import MEASURED, write_embeddings
 
@@ -36,11 +38,10 @@ def main() -> None:
         whole = {name: load_corpus(name) for name in REAL}
     except CorpusError as error:
         raise SystemExit(f"all four corpora are needed: {error}") from error
-    cleps = {
-        (name, seed): load_trained(run_folder(args.work, clap, LOCO_RECIPE, name, seed))
-        for name in REAL
-        for seed in args.seeds
-    }
+    cleps = {}
+    for name, seed in itertools.product(REAL, args.seeds):
+        kept = run_folder(args.work, clap, LOCO_RECIPE, f"loco-{name}", seed)
+        cleps[name, seed] = load_trained(kept)
     tables, parts = [], {}
     for name, corpus in whole.items():
         shared = corpus.select(emotions=EMOTIONS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import sys
@@ -119,3 +120,17 @@ def feeling_corpus(tmp_path):
         return make_corpus(tmp_path / name, name=name, **how)
 
     return make
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Few contexts, few steps: for tests of a protocol, not of its scores."""
+    from clepdg_lib import methods
+
+    brief = {
+        "tune_contexts": {"n_contexts": 2, "n_tokens": 1, "steps": 2},
+        "fit_on_points": {"epochs": 2},
+    }
+    for name, how in brief.items():
+        few = functools.partial(getattr(methods, name), **how)
+        monkeypatch.setattr(methods, name, few)

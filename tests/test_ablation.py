@@ -7,9 +7,9 @@ import torch
 from clepdg_lib import ablation
 from clepdg_lib.ablation import ALONE, AS_IT_IS, NONE, VARIANTS, ablate
 from clepdg_lib.acpt import contexts_from_words, tune_contexts
-from clepdg_lib.benchmark import REAL
 from clepdg_lib.corpora import EMOTIONS
 from clepdg_lib.embedding import embed_corpus
+from clepdg_lib.material import REAL
 
 pytestmark = pytest.mark.usefixtures("private_cache")
 

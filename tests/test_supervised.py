@@ -1,13 +1,12 @@
 """Inside a corpus: nobody on both sides, each clip judged once and then moved."""
 
-import functools
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from stand_ins import BRIEF
 
-from clepdg_lib import material, methods, supervised
+from clepdg_lib import benchmark, material, methods, supervised
 from clepdg_lib.environments import ENVIRONMENTS
 from clepdg_lib.supervised import join_verdicts, shift_places, supervise
 from clepdg_lib.verdicts import Verdict
@@ -16,10 +15,8 @@ pytestmark = pytest.mark.usefixtures("private_cache")
 
 
 @pytest.fixture
-def trained(monkeypatch, feeling_corpus):
+def trained(monkeypatch, feeling_corpus, quick):
     """Two small corpora, quick contexts, no openSMILE, and a spy on every training."""
-    few = functools.partial(methods.tune_contexts, n_contexts=2, n_tokens=1, steps=2)
-    monkeypatch.setattr(methods, "tune_contexts", few)
     monkeypatch.setattr(material, "measuring_is_possible", lambda: False)
     monkeypatch.setattr(supervised, "N_DRAWS", 16)
     made = {}
@@ -34,13 +31,13 @@ def trained(monkeypatch, feeling_corpus):
         made[name] = replace(corpus, clips=clips)
     monkeypatch.setattr(supervised, "load_corpus", made.__getitem__)
     calls = []
-    real = supervised.train_on
+    real = benchmark.train_on
 
     def spy(clap, materials, **options):
         calls.append({"materials": materials, **options})
         return real(clap, materials, **options)
 
-    monkeypatch.setattr(supervised, "train_on", spy)
+    monkeypatch.setattr(benchmark, "train_on", spy)
     return calls, made
 
 
@@ -82,11 +79,7 @@ def test_measurements_are_a_reference_where_they_were_made(
         return replace(real(*args, **options), measured=values)
 
     monkeypatch.setattr(supervised, "prepare", prepare)
-    monkeypatch.setattr(
-        supervised,
-        "train_on",
-        lambda clap, materials, **options: clap,
-    )
+    monkeypatch.setattr(benchmark, "train_on", lambda clap, _, **options: clap)
     found = supervise(tiny_clap, names=["emodb"], recipe=BRIEF, progress=False)
     by = [v for v in found if v.method == "egemaps-lr" and not v.transductive]
     assert {v.setting for v in by} == {"supervised", "supervised-shared"}
@@ -153,7 +146,7 @@ def fitted(monkeypatch):
 
         monkeypatch.setattr(module, name, spy)
 
-    watch(supervised, "train_on", lambda clep: [*clep.model.state_dict().values()])
+    watch(benchmark, "train_on", lambda clep: [*clep.model.state_dict().values()])
     watch(methods, "tune_contexts", lambda contexts: [contexts.vectors])
     watch(methods, "fit_on_points", lambda classifier: [classifier.weight])
     watch(supervised.Training, "of", lambda known: [known.mean, known.probe.weight])
