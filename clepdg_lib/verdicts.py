@@ -51,7 +51,7 @@ class Verdict:
     guess: np.ndarray
     gap_correction: str = "none"
     transductive: bool = False
-    selection: str = "training-domain"
+    selection: str = "none"
 
     def row(self, *, n_resamples: int = N_RESAMPLES) -> dict:
         """Summarise: scores, interval of UAR over clips, recalls, collapse."""
