@@ -47,7 +47,8 @@ VARIANTS: Mapping[str, dict | Make] = {
     "16 tokens": {"n_tokens": 16},
     "temperature 0.02": {"temperature": 0.02},
     "temperature 1, as published": {"temperature": 1.0},
-    "sequential, as published": {"schedule": "sequential"},
+    "sequential, as published": {"schedule": "sequential", "n_drawn": None},
+    "all emotions in each step": {"n_drawn": None},
     "200 steps": {"steps": 200},
     "another sentence": {"template": TEMPLATES[2]},
     "start from words": lambda clap, seed: tune_contexts(

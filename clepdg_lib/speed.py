@@ -226,6 +226,8 @@ def _measure_contexts() -> dict[str, float]:
 
     def tune(schedule: str, seed: int) -> AcousticContexts:
         how = {"schedule": schedule, "seed": seed, "progress": False}
+        if schedule == "sequential":
+            how["n_drawn"] = None  # as published
         return tune_contexts(clap, emotions, **how)
 
     def score(contexts: AcousticContexts) -> float:

@@ -88,6 +88,7 @@ def test_the_whole_work_needs_no_network_and_keeps_to_its_places(
         "Path('stray').mkdir()",
         "import os\nos.close(os.open('stray', os.O_CREAT | os.O_WRONLY))",
         "import sqlite3\nsqlite3.connect('stray.db').close()",
+        "import os\nos.mkdir('stray', dir_fd=os.open('.', os.O_RDONLY))",
     ],
 )
 def test_the_watch_sees_an_attempt(home, tmp_path, attempt):
@@ -98,6 +99,11 @@ def test_the_watch_sees_an_attempt(home, tmp_path, attempt):
 
 def test_the_watch_lets_its_places_alone(home, tmp_path):
     code = f"open({str(tmp_path / 'work' / 'a.txt')!r}, 'w').close(); open('/dev/null')"
+    assert watched(code, home, tmp_path / "work") == []
+    # A name inside of an open folder is not one beside whoever works there.
+    code = f"import os; f = os.open({str(tmp_path / 'work')!r}, os.O_RDONLY)\n"
+    code += "os.mkdir('here', dir_fd=f); os.rmdir('here', dir_fd=f)\n"
+    code += "os.symlink('a', 'b', dir_fd=f); os.remove('b', dir_fd=f)"
     assert watched(code, home, tmp_path / "work") == []
 
 

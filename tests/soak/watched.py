@@ -25,9 +25,12 @@ def watch(allowed: list[Path]) -> None:
     """From now on, note what should not be."""
     inside = [str(folder.resolve()) + os.sep for folder in allowed]
 
-    def note(path: object) -> None:
+    def note(path: object, folder: object = None) -> None:
         if isinstance(path, (str, bytes, os.PathLike)):
-            place = os.path.realpath(os.fsdecode(path))
+            path = os.fsdecode(path)
+            if isinstance(folder, int) and folder >= 0:  # an open one: a name in it
+                path = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), path)
+            place = os.path.realpath(path)
             if not (place + os.sep).startswith((*inside, "/dev/", "/proc/")):
                 seen.append(f"wrote {place}")
 
@@ -40,10 +43,12 @@ def watch(allowed: list[Path]) -> None:
             writes = isinstance(mode, str) and set(mode) & set("wax+")
             if writes or (mode is None and isinstance(flags, int) and flags & WRITES):
                 note(path)
-        elif event in ("os.mkdir", "os.remove", "os.rmdir", "sqlite3.connect"):
+        elif event == "sqlite3.connect":
             note(args[0])
+        elif event in ("os.mkdir", "os.remove", "os.rmdir"):
+            note(args[0], args[-1])
         elif event in ("os.rename", "os.link", "os.symlink"):
-            note(args[1])
+            note(args[1], args[-1])
 
     sys.addaudithook(hook)
 
