@@ -134,33 +134,37 @@ def tune_contexts(
     bar = tqdm(
         total=steps * len(groups), desc="tuning", unit="step", disable=not progress
     )
-    for group in groups:
-        moving = free[group.start : group.stop].clone().requires_grad_(True)
-        optimiser = torch.optim.Adam([moving], lr=learning_rate)
-        with torch.no_grad():
-            earlier = tuner.shifts(free[: group.start] * spread.cpu())
-        for _ in range(steps):
-            unlike, agreement = tuner.losses(moving * spread.cpu(), earlier)
-            loss = diversity * unlike + consistency * agreement
-            if not torch.isfinite(loss):
-                raise ValueError(
-                    f"the tuning ran away in step {len(history) + 1}: its loss is "
-                    f"{float(loss.detach())} at temperature {temperature} and "
-                    f"learning_rate {learning_rate}: raise the one or lower the other"
+    # An outer autocast, though it casts nothing, keeps what is cast inside: the frozen
+    # weights are brought to bfloat16 once, not in every step.
+    with torch.autocast(clap.device.type, torch.bfloat16, enabled=False):
+        for group in groups:
+            moving = free[group.start : group.stop].clone().requires_grad_(True)
+            optimiser = torch.optim.Adam([moving], lr=learning_rate)
+            with torch.no_grad():
+                earlier = tuner.shifts(free[: group.start] * spread.cpu())
+            for _ in range(steps):
+                unlike, agreement = tuner.losses(moving * spread.cpu(), earlier)
+                loss = diversity * unlike + consistency * agreement
+                if not torch.isfinite(loss):
+                    raise ValueError(
+                        f"the tuning ran away in step {len(history) + 1}: its loss is "
+                        f"{float(loss.detach())} at temperature {temperature} and "
+                        f"learning_rate {learning_rate}: raise the one or lower the "
+                        "other"
+                    )
+                # Not loss.backward(): that would leave gradients in the frozen tower.
+                (moving.grad,) = torch.autograd.grad(loss, [moving])
+                optimiser.step()
+                history.append(
+                    {
+                        "step": len(history) + 1,
+                        "diversity": float(unlike.detach()),
+                        "consistency": float(agreement.detach()),
+                        "loss": float(loss.detach()),
+                    }
                 )
-            # Not loss.backward(): that would leave gradients in the frozen tower.
-            (moving.grad,) = torch.autograd.grad(loss, [moving])
-            optimiser.step()
-            history.append(
-                {
-                    "step": len(history) + 1,
-                    "diversity": float(unlike.detach()),
-                    "consistency": float(agreement.detach()),
-                    "loss": float(loss.detach()),
-                }
-            )
-            bar.update()
-        free[group.start : group.stop] = moving.detach()
+                bar.update()
+            free[group.start : group.stop] = moving.detach()
     bar.close()
     return AcousticContexts(free * spread.cpu(), template, pd.DataFrame(history))
 

@@ -30,6 +30,7 @@ from clepdg_lib.cache import content_key
 from clepdg_lib.embedding import EmbeddedCorpus, embed_all, embed_corpus
 from clepdg_lib.files import data_root
 from clepdg_lib.pretrained import REVISIONS, read_parts, write_parts
+from clepdg_lib.text_tower import text_features
 from clepdg_lib.tower import choose_way, hear, plain_features
 
 __all__ = ["BUNDLED", "Clap", "EmbeddedCorpus", "embed_corpus", "load_clap"]
@@ -230,9 +231,7 @@ class Clap:
                 f"a sentence of {vectors.shape[1]} tokens is too long: this tower "
                 f"takes {limit}; use fewer context tokens or a shorter template"
             )
-        hidden = self.model.text_model(inputs_embeds=vectors, attention_mask=mask)
-        projected = self.model.text_projection(hidden.pooler_output)
-        return F.normalize(projected.float(), dim=-1)
+        return F.normalize(text_features(self.model, vectors, mask).float(), dim=-1)
 
     def _tokenize(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
         config = self.model.config.text_config
