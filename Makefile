@@ -4,7 +4,7 @@ PYTHON ?= python3
 # How many notebooks and test modules to run at once in `make test`.
 WORKERS ?= 2
 # Of `make benchmark`: a whole chain of trainings each.
-SEEDS ?= 0 1 2
+SEEDS ?= 0 1 2 3 4
 # Where to take torch from, if not from the usual index: a page of wheels, for
 # instance the CPU-only one that README names.
 TORCH_INDEX ?=

@@ -40,10 +40,27 @@ def write_scores(found: dict) -> str:
             if marked(rows, **marks).any():
                 parts.append(f"**UAR, {words}** ({setting}, {about}):\n")
                 parts.append(_score_table(rows[marked(rows, **marks)], "uar"))
+    if found.get("choices"):
+        parts.append("**What was chosen**, and for how many of the seeds:\n")
+        parts.append(_choices(found["choices"]))
     if found.get("comparisons"):
         parts.append("**Differences of UAR**, same clips, 95 % interval over clips:\n")
         parts.append(_differences(found["comparisons"]))
     return "\n".join(parts)
+
+
+def _choices(choices: Sequence[dict]) -> str:
+    """A row for each left-out corpus, a column for each rule of selection."""
+    frame = pd.DataFrame(choices)
+    rules = list(dict.fromkeys(frame["rule"]))
+    lines = []
+    for test, rows in frame.groupby("test", sort=False):
+        cells = []
+        for rule in rules:
+            counts = rows.loc[rows["rule"] == rule, "variant"].value_counts()
+            cells.append("; ".join(f"{name} ({n})" for name, n in counts.items()))
+        lines.append([CORPORA.get(test, test), *cells])
+    return write_table(["left out", *rules], lines)
 
 
 def marked(

@@ -1,7 +1,7 @@
 """Build data/real_speech: embeddings of four corpora, for claims without recordings.
 
     CLEPDG_CORPORA=... make benchmark                    # trains the CLEPs it needs
-    CLEPDG_CORPORA=... python data/build_real_speech.py --seeds 0 1 2
+    CLEPDG_CORPORA=... python data/build_real_speech.py --seeds 0 1 2 3 4
 
 Each corpus is embedded by clap-mini and, for every seed, by the CLEP that the benchmark
 trained on the other corpora; the 88 eGeMAPS functionals are measured beside. No sound

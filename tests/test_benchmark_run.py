@@ -10,6 +10,7 @@ from clepdg_lib import benchmark_run
 from clepdg_lib.ablation import AS_IT_IS, NONE
 from clepdg_lib.benchmark_run import comparisons, hardest
 from clepdg_lib.corpora import EMOTIONS, CorpusError
+from clepdg_lib.selection import RULES, Choice, method_of
 from clepdg_lib.verdicts import Verdict
 
 pytestmark = pytest.mark.usefixtures("private_cache")
@@ -113,6 +114,33 @@ def test_an_ablation_is_compared_with_the_method_as_it_is():
     (pair,) = comparisons(verdicts)
     assert (pair["a"], pair["b"]) == (AS_IT_IS, NONE)
     assert pair["mean_difference"] == -1.0
+
+
+def test_a_selection_is_compared_with_the_rule_of_the_headline(monkeypatch, capsys):
+    truth = np.array(EMOTIONS * 3)
+    about = ("selection", "tess", 0, truth)
+    first, second, _ = map(method_of, RULES)
+    verdicts = [
+        Verdict(NONE, *about, truth),
+        Verdict(first, *about, truth[::-1]),
+        Verdict(second, *about, truth, selection=RULES[1]),
+    ]
+    choices = [Choice("tess", 0, RULES[1], "4 contexts", 0.5)]
+    args = {"model": "clap-mini", "seeds": [0], "work": None, "setting": "selection"}
+    with pytest.raises(ValueError, match="'selection' needs recordings"):
+        benchmark_run.main(argparse.Namespace(**args, tier="embeddings", json="-"))
+    monkeypatch.setattr(
+        benchmark_run, "select_variants", lambda *_, **__: (verdicts, choices)
+    )
+    benchmark_run.main(argparse.Namespace(**args, tier="audio", json="-"))
+    found = json.loads(capsys.readouterr().out)
+    assert [(p["a"], p["b"]) for p in found["comparisons"]] == [
+        *((first, NONE), (first, second))
+    ]
+    assert {p["mean_difference"] for p in found["comparisons"]} == {-1.0}
+    (choice,) = found["choices"]
+    assert choice["rule"] == RULES[1] and choice["variant"] == "4 contexts"
+    assert found["rows"][-1]["selection"] == RULES[1]
 
 
 def test_an_ablation_needs_the_embeddings(monkeypatch, capsys):

@@ -91,6 +91,21 @@ def test_a_shift_stands_by_severity_and_differences_by_setting(project):
     assert "`text-drift` (shift, hardest)" in written
 
 
+def test_choices_stand_by_corpus_and_rule_with_their_seeds(project):
+    chosen = [("oracle", "4 contexts"), ("oracle", "1 token"), ("oracle", "1 token")]
+    chosen += [("training-domain", "untuned")] * 3
+    found = {"model": "m", "seeds": [0, 1, 2]}
+    found["rows"] = [{**row("clep-dg", "tess", 0.5), "setting": "selection"}]
+    found["choices"] = [
+        {"test": "tess", "seed": i % 3, "rule": rule, "variant": variant}
+        for i, (rule, variant) in enumerate(chosen)
+    ]
+    (project / "data/results/selection.json").write_text(json.dumps(found))
+    written = render("selection", project=project)
+    assert cells(written, "left out") == ["oracle", "training-domain"]
+    assert cells(written, "TESS") == ["1 token (2); 4 contexts (1)", "untuned (3)"]
+
+
 def test_tasks_stand_row_by_row(project):
     assert cells(render("card", project=project), "sex") == [
         *("EMO-DB", ".900", ".800", ".500", "1,234")
