@@ -25,6 +25,7 @@ import csv
 import random
 import shutil
 import time
+import warnings
 from pathlib import Path
 
 import torch
@@ -218,8 +219,10 @@ def resume(file: Path, clap: Clap, optimiser, schedule, *, about: str) -> int:
         for i in range(sum(k.startswith("step.") for k in tensors))
     }
     optimiser.load_state_dict(state)
-    for _ in range(int(notes["epoch"]) * STEPS):
-        schedule.step()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # steps without an optimiser's are meant
+        for _ in range(int(notes["epoch"]) * STEPS):
+            schedule.step()
     return int(notes["epoch"])
 
 
