@@ -86,10 +86,19 @@ def comparisons(verdicts: list[Verdict]) -> list[dict]:
     centre = {"ablation": AS_IT_IS, "selection": method_of(RULES[0])}
     settings = {v.setting for v in verdicts} & set(centre)
     if not settings:
-        return compare([*verdicts, *hardest(verdicts)])
+        return compare([*verdicts, *hardest(verdicts), *gap_closed(verdicts)])
     a = centre[settings.pop()]
     methods = dict.fromkeys(v.method for v in verdicts)
     return compare(verdicts, a=a, others=[m for m in methods if m != a])
+
+
+def gap_closed(verdicts: list[Verdict]) -> list[Verdict]:
+    """Verdicts with the modality gap closed, as settings of their own."""
+    return [
+        replace(v, setting=f"{v.setting}, gap closed", gap_correction="none")
+        for v in verdicts
+        if v.gap_correction != "none"
+    ]
 
 
 def hardest(verdicts: list[Verdict]) -> list[Verdict]:

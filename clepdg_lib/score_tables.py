@@ -95,8 +95,9 @@ def _differences(comparisons: Sequence[dict]) -> str:
 def _score_table(rows: pd.DataFrame, score: str) -> str:
     tests = list(dict.fromkeys(rows["test"]))
     methods = list(dict.fromkeys(rows["method"]))
-    known = [m for m in METHODS if m in methods]
-    methods = [*known[:-1], *(m for m in methods if m not in known), *known[-1:]]
+    *before, whole = METHODS
+    others = [m for m in methods if m not in METHODS]
+    methods = [m for m in (*before, *others, whole) if m in methods]
     n_clips = rows.groupby("test")["n"].max()
     # Mean over the corpora of a seed first: its spread is that of the last column.
     cells = rows.pivot_table(index=["method", "seed"], columns="test", values=score)

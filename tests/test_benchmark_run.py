@@ -107,6 +107,22 @@ def test_the_hardest_shift_is_compared_on_its_own():
     assert {v.setting for v in found} == {"shift, hardest"}
 
 
+def test_methods_are_compared_with_the_gap_closed_as_well():
+    truth = np.array(EMOTIONS * 3)
+    about = ("loco", "tess", 0, truth)
+    closed = {"gap_correction": "mean-shift"}
+    verdicts = [
+        Verdict("clep-dg", *about, truth[::-1]),
+        Verdict("clep-dg", *about, truth, **closed),
+        Verdict("clep-dg", *about, truth[::-1], transductive=True),
+        Verdict("text-drift", *about, truth),
+        Verdict("text-drift", *about, truth[::-1], **closed),
+    ]
+    plain, gap = comparisons(verdicts)
+    assert (plain["setting"], plain["mean_difference"]) == ("loco", -1.0)
+    assert (gap["setting"], gap["mean_difference"]) == ("loco, gap closed", 1.0)
+
+
 def test_an_ablation_is_compared_with_the_method_as_it_is():
     truth = np.array(EMOTIONS * 3)
     about = ("ablation", "tess", 0, truth)

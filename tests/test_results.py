@@ -106,6 +106,14 @@ def test_choices_stand_by_corpus_and_rule_with_their_seeds(project):
     assert cells(written, "TESS") == ["1 token (2); 4 contexts (1)", "untuned (3)"]
 
 
+def test_chance_comes_first_also_where_no_method_is_known(project):
+    rows = [row(method, "tess", 0.5) for method in ("untuned", "chance")]
+    found = {"model": "m", "seeds": [0], "rows": rows}
+    (project / "data/results/ablation.json").write_text(json.dumps(found))
+    written = render("ablation", project=project)
+    assert written.index("`chance`") < written.index("`untuned`")
+
+
 def test_tasks_stand_row_by_row(project):
     assert cells(render("card", project=project), "sex") == [
         *("EMO-DB", ".900", ".800", ".500", "1,234")
