@@ -90,8 +90,11 @@ def hear(
         return plain_features(model, mels)
     encoder = model.audio_model.audio_encoder
     normed = encoder.batch_norm(mels.transpose(1, 3)).transpose(1, 3)
-    # What transformers does with a picture on its way in is cheap: use it. The fused
-    # checkpoints see whole windows here, none of which is "longer".
+    width = int(encoder.spec_size * encoder.freq_ratio)
+    if normed.shape[2] < width:
+        normed = _stretch(normed.shape[2], width).to(normed) @ normed
+    # What else transformers does with a picture on its way in is cheap: use it. The
+    # fused checkpoints see whole windows here, none of which is "longer".
     nobody = torch.zeros(0, dtype=torch.long, device=mels.device)
     tokens = encoder.patch_embed(encoder.reshape_mel2img(normed), nobody)  # (n, N, C)
     stages = _lay_out(model, way)
@@ -219,6 +222,17 @@ def _lay_out_block(layer, grid, window, shift, dtype) -> _Block:
         bias.to(torch.float32 if bias.device.type == "cpu" else dtype).contiguous(),
         layer.intermediate.intermediate_act_fn,
     )
+
+
+@functools.lru_cache(maxsize=8)
+def _stretch(n: int, width: int) -> torch.Tensor:
+    """Bicubic interpolation of n frames to more, as a matrix: (width, n).
+
+    Transformers interpolates in both directions, though bands stay as they are.
+    """
+    each = torch.eye(n)[None, None]  # one frame at a time, which shows its weights
+    size = (width, n)
+    return F.interpolate(each, size, mode="bicubic", align_corners=True)[0, 0]
 
 
 @functools.lru_cache(maxsize=64)
