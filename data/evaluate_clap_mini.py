@@ -24,7 +24,7 @@ import torch
 from clepdg_lib.captions import CANONICAL, PROPERTIES
 from clepdg_lib.clap import Clap, load_clap
 from clepdg_lib.corpora import EMOTIONS, Corpus, load_corpus
-from clepdg_lib.evaluation import uar, war
+from clepdg_lib.evaluation import linear_probe, uar, war
 from clepdg_lib.files import PROJECT, write_atomically
 from clepdg_lib.pictures import PLACES, draw_corpus
 
@@ -71,18 +71,32 @@ def sounds(clap: Clap, shared: Path) -> dict:
 
 
 def places(clap: Clap) -> list[dict]:
-    bursts = load_corpus("emogator").select(splits="test")
+    """By sentences, and by a probe that learned from other speakers' clips.
+
+    The probe says how much of a place the audio tower hears at all, in whatever words.
+    """
+    rows, test = [], "emogator test speakers"
+    mels, found = placed_bursts(clap, "test", seed=1)
+    others, known = placed_bursts(clap, "train", seed=0)
+    points = [clap.embed_mels(torch.from_numpy(m)).numpy() for m in (others, mels)]
+    for k, aspect in enumerate(PLACES):
+        truth = found[:, k].astype(int)
+        options = list(PROPERTIES[aspect].values())
+        rows.append(score(aspect, test, clap, mels, truth, options))
+        guess = linear_probe(points[0], known[:, k].astype(int), points[1])
+        scores = {"uar": uar(truth, guess), "war": war(truth, guess)}
+        about = {"task": f"{aspect}, by a linear probe", "test": test}
+        rows.append({**about, **scores, "chance": rows[-1]["chance"], "n": len(truth)})
+    return rows
+
+
+def placed_bursts(clap: Clap, split: str, *, seed: int) -> tuple:
+    """Pictures of first takes in random environments, and these environments."""
+    bursts = load_corpus("emogator").select(splits=split)
     first = bursts.clips["clip"].str.endswith("-1")
     bursts = replace(bursts, clips=bursts.clips[first])
-    pictures = draw_corpus(bursts, clap.log_mel, n_places=1, seed=1)
-    rows = []
-    for k, aspect in enumerate(PLACES):
-        truth = pictures.places[:, 1, k].astype(int)
-        options = list(PROPERTIES[aspect].values())
-        test = "emogator test speakers"
-        mels = pictures.mels[:, 1:2]
-        rows.append(score(aspect, test, clap, mels, truth, options))
-    return rows
+    pictures = draw_corpus(bursts, clap.log_mel, n_places=1, seed=seed)
+    return pictures.mels[:, 1:2], pictures.places[:, 1]
 
 
 def voices(clap: Clap, corpora) -> list[dict]:
