@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 from nbformat import write
 from nbformat.v4 import new_markdown_cell, new_notebook
@@ -205,3 +206,16 @@ def test_campaigns_are_listed_with_what_made_them(project):
     assert lines[2] == r"| power cuts | 3 \| SIGKILLs | 0 | <1 |"
     assert lines[3].endswith("| 10 |")
     assert "Python 3.11.7, torch 2.11.0" in lines[-1]
+
+
+def test_what_ships_tells_what_the_recordings_told():
+    """`loco` from 8-bit embeddings, and from audio: within a point of UAR."""
+    found = {}
+    for name in ("loco", "loco-audio"):
+        file = PROJECT / "data" / "results" / f"{name}.json"
+        rows = pd.DataFrame(json.loads(file.read_text())["rows"])
+        keys = ["method", "test", "gap_correction", "transductive"]
+        found[name] = rows.groupby(keys)["uar"].mean()
+    both = pd.DataFrame(found).dropna()
+    assert set(found["loco"].index) == set(both.index)
+    assert (both["loco"] - both["loco-audio"]).abs().max() < 0.01
