@@ -1,8 +1,11 @@
 """Tuning: a frozen tower, contexts that grow apart, the same ones for a seed."""
 
+import itertools
+
 import pytest
 import torch
 
+from clepdg_lib import contexts
 from clepdg_lib.acpt import (
     BARE,
     AcousticContexts,
@@ -61,6 +64,26 @@ def test_contexts_grow_apart_while_emotions_stay_themselves(tiny_clap, schedule)
     guesses = (found @ plain.T).argmax(dim=-1)
     right = (guesses == torch.arange(len(EMOTIONS))).float().mean()
     assert right >= 0.75
+
+
+@pytest.mark.parametrize("n_drawn", [1, 3, None])
+def test_the_losses_are_those_of_the_sentences_drawn(tiny_clap, n_drawn, monkeypatch):
+    monkeypatch.setattr(contexts, "fast_precision", lambda *_: False)
+    start = random_contexts(tiny_clap, **SIZE)
+    how = {**QUICK, "steps": 1, "temperature": 0.2, "n_drawn": n_drawn}
+    first = tune_contexts(tiny_clap, EMOTIONS, init=start, **how).history.iloc[0]
+    plain = tiny_clap.embed_text([CANONICAL.format(emotion=e) for e in EMOTIONS])
+    logits = embed_contexts(tiny_clap, start, EMOTIONS) @ plain.T / 0.2  # (K, E, E)
+    told = -logits.log_softmax(dim=-1).diagonal(dim1=1, dim2=2)  # (K, E)
+    n = n_drawn or len(EMOTIONS)
+    picks = itertools.product(itertools.combinations(range(4), n), repeat=3)
+    possible = [
+        torch.stack([told[k, list(pick)].mean() for k, pick in enumerate(three)]).mean()
+        for three in picks
+    ]
+    nearest = (torch.stack(possible) - first["consistency"]).abs().min()
+    assert nearest < 1e-5
+    assert first["diversity"] == pytest.approx(similarity(tiny_clap, start), abs=1e-5)
 
 
 def test_a_step_embeds_what_it_draws_and_no_more(tiny_clap, monkeypatch):

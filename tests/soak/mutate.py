@@ -29,7 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from record import PROJECT, record  # noqa: E402
 
 TESTS = {
-    "acpt": ("test_acpt.py", "test_limits.py"),
+    "acpt": ("test_acpt.py", "test_speed_contexts.py", "test_limits.py"),
+    "contexts": ("test_contexts.py", "test_acpt.py", "test_limits.py"),
     "clep": ("test_clep.py",),
     "transfer": ("test_transfer.py", "test_limits.py"),
     "evaluation": ("test_evaluation.py", "test_limits.py"),
