@@ -134,8 +134,8 @@ def tune_contexts(
     bar = tqdm(
         total=steps * len(groups), desc="tuning", unit="step", disable=not progress
     )
-    # An outer autocast, though it casts nothing, keeps what is cast inside: the frozen
-    # weights are brought to bfloat16 once, not in every step.
+    # An outer autocast, though it casts nothing, keeps what is cast inside: weights,
+    # which nobody moves here, are brought to bfloat16 once and not in every step.
     with torch.autocast(clap.device.type, torch.bfloat16, enabled=False):
         for group in groups:
             moving = free[group.start : group.stop].clone().requires_grad_(True)

@@ -10,7 +10,7 @@ Lesson: notebooks/05_generalise_across_domains.ipynb
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -83,10 +83,9 @@ def _judge(
     *,
     test: str,
     method: str,
-    names: Sequence[str] = REAL,
 ) -> list[Verdict]:
     parts = []
-    for name in names:
+    for name in REAL:
         measured = measure(corpora[name])
         clips = corpora[name].clips[["emotion"]].assign(corpus=name)
         keep = clips["emotion"].isin(EMOTIONS).to_numpy() & ~np.isnan(measured[:, 0])

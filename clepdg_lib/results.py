@@ -185,7 +185,7 @@ def _minutes(seconds: float) -> str:
 
 def _speed(found: dict) -> str:
     """Figures of `python -m clepdg_lib speed`, with what they should be."""
-    lines = [[r["what"], f"{r['value']:.4g}", r["bar"]] for r in found["rows"]]
+    lines = [[r["what"], f"{r['value'] + 0:.4g}", r["bar"]] for r in found["rows"]]
     machine = found["machine"]
     about = f"{machine['processor']}, {machine['threads']} threads"
     table = write_table(["what", "measured", "aim"], lines)

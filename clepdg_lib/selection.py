@@ -108,23 +108,26 @@ def select_variants(
     for seed in seeds:
         judges = fit_variants(clap, variants, seed=seed)
         rehearsal = _Rehearsal(
-            *(clap, corpora, tuple(tests), judges, recipe, seed, work, progress, drawn)
+            clap=clap,
+            corpora=corpora,
+            tests=tuple(tests),
+            judges=judges,
+            variants=tuple(variants),
+            recipe=recipe,
+            seed=seed,
+            work=work,
+            progress=progress,
+            drawn=drawn,
         )
-        elsewhere = rehearsal.on_left_out_corpora(list(variants))
+        elsewhere = rehearsal.on_left_out_corpora()
         for test in tests:
             clep = rehearsal.train(f"loco-{test}", [test])
             said = rehearsal.judge(clep, corpora[test])
-            by_rule = dict(
-                zip(
-                    RULES,
-                    (
-                        rehearsal.on_other_speakers(test, list(variants)),
-                        elsewhere[test],
-                        said.scores(list(variants)),
-                    ),
-                    strict=True,
-                )
-            )
+            by_rule = {
+                "training-domain": rehearsal.on_other_speakers(test),
+                "leave-one-domain-out": elsewhere[test],
+                "oracle": rehearsal.scores(said),
+            }
             chosen = {rule: str(found.idxmax()) for rule, found in by_rule.items()}
             choices += [
                 Choice(test, seed, rule, variant, float(by_rule[rule][variant]))
@@ -152,11 +155,6 @@ class _Said:
     truth: np.ndarray
     guesses: dict[str, np.ndarray]
 
-    def scores(self, variants: Sequence[str]) -> pd.Series:
-        return pd.Series(
-            {name: uar(self.truth, self.guesses[name]) for name in variants}
-        )
-
 
 @dataclass(frozen=True)
 class _Rehearsal:
@@ -166,30 +164,31 @@ class _Rehearsal:
     corpora: Mapping[str, Corpus]
     tests: tuple[str, ...]
     judges: Mapping[str, TextClassifier]
+    variants: tuple[str, ...]  # judges that may be chosen
     recipe: Recipe
     seed: int
     work: Path | None
     progress: bool
     drawn: dict[str, Material] = field(repr=False)  # kept from seed to seed
 
-    def on_left_out_corpora(self, variants: Sequence[str]) -> dict[str, pd.Series]:
+    def on_left_out_corpora(self) -> dict[str, pd.Series]:
         """Leave two out at a time; each is judged for the other one's sake."""
         found: dict[str, list[pd.Series]] = {test: [] for test in self.tests}
         for pair in itertools.combinations(self.tests, 2):
             clep = self.train(f"pair-{'-'.join(pair)}", pair)
             for test, judged in (pair, pair[::-1]):
                 said = self.judge(clep, self.corpora[judged])
-                found[test].append(said.scores(variants))
+                found[test].append(self.scores(said))
         return {test: sum(each) / len(each) for test, each in found.items()}
 
-    def on_other_speakers(self, test: str, variants: Sequence[str]) -> pd.Series:
+    def on_other_speakers(self, test: str) -> pd.Series:
         """Leave the test corpus out, and of the others all but training speakers."""
         clep = self.train(f"speakers-{test}", [test], all_speakers=False)
         found = []
         for name in self.tests:
             if name != test:
                 others = self.corpora[name].select(splits=["validation", "test"])
-                found.append(self.judge(clep, others).scores(variants))
+                found.append(self.scores(self.judge(clep, others)))
         return sum(found) / len(found)
 
     def train(
@@ -223,6 +222,10 @@ class _Rehearsal:
         )
         guesses = {n: j.predict(heard.embeddings) for n, j in self.judges.items()}
         return _Said(heard.clips["emotion"].to_numpy(dtype=str), guesses)
+
+    def scores(self, said: _Said) -> pd.Series:
+        """UAR of every variant."""
+        return pd.Series({v: uar(said.truth, said.guesses[v]) for v in self.variants})
 
 
 def _training_part(material: Material) -> Material:

@@ -15,8 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import ClapModel
 
-MASKED = torch.finfo(torch.float32).min / 2  # added where there is padding
-
 
 def text_features(model: ClapModel, vectors: Tensor, mask: Tensor) -> Tensor:
     """Run token vectors through the text tower, with gradients to the vectors.
@@ -35,7 +33,8 @@ def text_features(model: ClapModel, vectors: Tensor, mask: Tensor) -> Tensor:
         return model.text_projection(hidden.pooler_output)
     hidden = tower.embeddings(inputs_embeds=vectors)
     bias = torch.zeros(mask.shape, dtype=hidden.dtype, device=hidden.device)
-    bias = bias.masked_fill(mask == 0, MASKED)[:, None, None]  # (n, 1, 1, L)
+    padding = torch.finfo(hidden.dtype).min / 2
+    bias = bias.masked_fill(mask == 0, padding)[:, None, None]  # (n, 1, 1, L)
     *earlier, last = tower.encoder.layer
     for layer in earlier:
         hidden = layer(hidden, bias)

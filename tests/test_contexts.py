@@ -15,7 +15,6 @@ from clepdg_lib.contexts import (
 )
 
 SIZE = {"n_contexts": 3, "n_tokens": 2}
-QUICK = {**SIZE, "steps": 8, "progress": False}
 
 
 def by_hand(clap, sentence, context):
@@ -37,6 +36,14 @@ def test_a_context_stands_between_the_words_and_the_end(tiny_clap):
                 tiny_clap, CANONICAL.format(emotion=emotion), contexts.vectors[k]
             )
             torch.testing.assert_close(found[k, e], expected, atol=1e-5, rtol=0)
+
+
+def test_a_context_may_be_longer_than_its_sentence(tiny_clap):
+    contexts = random_contexts(tiny_clap, n_contexts=2, n_tokens=12)
+    for sentences in (["sad"], ["sad", BARE]):  # alone, and with padding
+        found = append_contexts(tiny_clap, sentences, contexts.vectors).detach()
+        expected = by_hand(tiny_clap, "sad", contexts.vectors[1])
+        torch.testing.assert_close(found[1, 0], expected, atol=1e-5, rtol=0)
 
 
 def test_words_of_the_vocabulary_as_a_context_are_those_words(tiny_clap):
@@ -85,6 +92,16 @@ def test_saved_contexts_come_back_without_pickles(tiny_clap, tmp_path):
     loaded = AcousticContexts.load(tmp_path / "contexts.npz")
     assert torch.equal(loaded.vectors, contexts.vectors)
     assert loaded.template == "{emotion}, recorded"
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (1, 2, 3, 4)])
+def test_a_file_of_another_shape_is_refused(tmp_path, shape):
+    file = tmp_path / "odd.npz"
+    np.savez(
+        file, vectors=np.zeros(shape, np.float32), template=np.array("a {emotion}")
+    )
+    with pytest.raises(ValueError, match="contexts are floats"):
+        AcousticContexts.load(file)
 
 
 def test_contexts_from_words_begin_with_their_tokens_and_repeat_them(tiny_clap):

@@ -133,14 +133,14 @@ def test_each_rule_asks_its_own_clips(tiny_clap, corpora, monkeypatch):
     assert scores["tess", "oracle"] == 1.0
 
 
-def test_a_finished_rehearsal_is_not_held_again(tiny_clap, corpora, tmp_path):
+def test_a_finished_rehearsal_is_not_held_again(
+    tiny_clap, corpora, tmp_path, monkeypatch
+):
     _, first = run(tiny_clap, work=tmp_path / "work")
-    spy = pytest.MonkeyPatch()
-    with spy.context() as patch:
-        patch.setattr(
-            benchmark, "train_on", lambda *_, **__: pytest.fail("trained again")
-        )
-        _, again = run(tiny_clap, work=tmp_path / "work")
+    monkeypatch.setattr(
+        benchmark, "train_on", lambda *_, **__: pytest.fail("trained again")
+    )
+    _, again = run(tiny_clap, work=tmp_path / "work")
     assert again == first
 
 

@@ -72,6 +72,10 @@ def acpt(monkeypatch):
     return module
 
 
+def test_a_model_that_learned_no_scale_is_given_that_of_clip(clap):
+    assert zero_shot(clap, EMOTIONS).scale == pytest.approx(1 / 0.07)
+
+
 def voices(n: int = 200, *, seed: int = 0, offset: float = 0.0):
     """Clips around the emotion words, all moved the same way by ``offset``."""
     generator = torch.Generator().manual_seed(seed)
@@ -146,6 +150,9 @@ def test_every_loss_and_start_separates_the_points(clap, loss, start):
         points.vectors, points.labels, emotions=EMOTIONS, loss=loss, start=start
     )
     assert classifier.history["accuracy"].iloc[-1] > 0.95
+    hits = classifier.predict(points.vectors) == np.array(EMOTIONS)[points.labels]
+    last = classifier.history["accuracy"].iloc[-1]  # before the last step
+    assert last == pytest.approx(hits.mean(), abs=0.5 / len(hits))
 
 
 def test_arcface_without_margin_is_cross_entropy(clap):
