@@ -3,7 +3,7 @@
 What is cheap to change in a picture is changed anew for every batch: level, frequency
 response, start, and parts hidden. Rooms and noises are drawn beforehand (`pictures`).
 
-Shapes: B batch, F frames, M mel bands.
+Shapes: B batch, F frames, M mel bands, T moments of e measurements.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from clepdg_lib.trainer import Recipe
+from clepdg_lib.recipe import Recipe
 
 FLOOR_DB = -100.0  # of a log-mel
 
@@ -19,7 +19,7 @@ FLOOR_DB = -100.0  # of a log-mel
 def augment(
     pictures: torch.Tensor, recipe: Recipe, *, generator: torch.Generator
 ) -> torch.Tensor:
-    """Another level, microphone and start, parts hidden: (B, F, M) -> (B, 1, F, M)."""
+    """Another level and microphone, parts hidden: (B, F, M), as they came."""
     n, n_frames, n_mels = pictures.shape
     gain = recipe.gain_db * torch.randn(n, 1, 1, generator=generator)
     if recipe.equaliser_db > 0:
@@ -37,5 +37,30 @@ def augment(
             place = torch.arange(size).view(shape)
             hidden = (place >= start) & (place < start + width)
             pictures = torch.where(hidden, fill, pictures)
-    shift = int(torch.randint(0, n_frames, (1,), generator=generator))
-    return pictures.roll(shift, dims=1).unsqueeze(1)
+    return pictures
+
+
+def start_elsewhere(
+    pictures: torch.Tensor,
+    moments: torch.Tensor | None = None,
+    *,
+    generator: torch.Generator,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Begin clips at another moment; what came before comes last.
+
+    Args:
+        pictures: (B, F, M) log-mels.
+        moments: (B, T, e) what was measured along the same stretch of time, if it
+            was: it moves along, to within half a frame.
+        generator: Draws the moment, one for all.
+
+    Returns:
+        (B, F, M) and (B, T, e), or None.
+    """
+    n_frames = pictures.shape[1]
+    if moments is None:
+        shift = int(torch.randint(0, n_frames, (1,), generator=generator))
+        return pictures.roll(shift, dims=1), None
+    steps = int(torch.randint(0, moments.shape[1], (1,), generator=generator))
+    shift = round(steps * n_frames / moments.shape[1])
+    return pictures.roll(shift, dims=1), moments.roll(steps, dims=1)

@@ -20,7 +20,7 @@ import torch
 from clepdg_lib.arrays import read_arrays, write_arrays
 from clepdg_lib.captions import CANONICAL
 from clepdg_lib.clap import Clap
-from clepdg_lib.trainer import fast_precision
+from clepdg_lib.recipe import fast_precision
 
 PART = 64  # contexts that are embedded at once
 

@@ -6,7 +6,8 @@ same emotion. Here a clip's positives are all sentences for its level of an aspe
 et al. 2020, eq. 2) and UniCL (Yang et al. 2022, eq. 3-5). One engine serves CLAP's
 pre-training (many aspects, no emotion) and CLEP's fine-tuning.
 
-Shapes: n clips, V versions of each, B batch, A levels of an aspect, F frames, M mels.
+Shapes: n clips, V versions of each, B batch, A levels of an aspect, F frames, M mels,
+T moments that the audio tower tells apart.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ import torch
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from clepdg_lib.augmentation import augment
+from clepdg_lib.augmentation import augment, start_elsewhere
 from clepdg_lib.clap import Clap
+from clepdg_lib.measuring import check_moments, miss, miss_moments
 from clepdg_lib.passes import freeze, listen
 from clepdg_lib.processes import has_screen
-from clepdg_lib.trainer import Recipe, Trainer
+from clepdg_lib.recipe import Recipe
+from clepdg_lib.trainer import Trainer
 
 __all__ = ["Aspect", "Recipe", "augment", "label_aware_loss", "train_towers"]
 
@@ -59,6 +62,7 @@ def train_towers(
     *,
     recipe: Recipe | None = None,
     targets: np.ndarray | None = None,
+    moments: np.ndarray | None = None,
     sampling: np.ndarray | None = None,
     seed: int = 0,
     progress: bool = True,
@@ -74,6 +78,7 @@ def train_towers(
         recipe: How to train.
         targets: (n, d) standardised measurements for the audio tower to predict
             beside, NaN where unknown; the layer that predicts them is dropped after.
+        moments: (n, T, e) the same for each of the ``T`` moments of a clip.
         sampling: (n,) relative chance of each clip; default all alike.
         seed: Of weights, batches and augmentation.
         progress: Show a bar.
@@ -90,6 +95,7 @@ def train_towers(
     """
     recipe = recipe or Recipe()
     _check(mels, aspects, targets, sampling)
+    check_moments(moments, clap.model, n=len(mels))
     n_steps = max(1, math.ceil(len(mels) / recipe.batch_size))
     chances = torch.ones(len(mels)) if sampling is None else torch.tensor(sampling)
     plan = f"{clap.name}, {len(mels)} clips, seed {seed}, {recipe}"
@@ -103,6 +109,7 @@ def train_towers(
             recipe,
             n_steps=recipe.epochs * n_steps,
             n_targets=0 if targets is None else targets.shape[1],
+            n_of_moment=0 if moments is None else moments.shape[2],
         )
         sentences = _Sentences(trainer, aspects)
         first = 0 if checkpoint is None else trainer.resume(checkpoint, plan=plan)
@@ -131,10 +138,16 @@ def train_towers(
                 ).numpy()
                 pictures = torch.from_numpy(mels[rows, versions]).float()
                 pictures = augment(pictures, recipe, generator=generator)
-                audio, said = listen(trainer, pictures)
+                wanted = None if moments is None else torch.from_numpy(moments[rows])
+                pictures, wanted = start_elsewhere(
+                    pictures, wanted, generator=generator
+                )
+                audio, said, told = listen(trainer, pictures.unsqueeze(1))
                 loss = _contrast(trainer, sentences, audio, rows, versions, generator)
                 if targets is not None and recipe.target_weight > 0:
-                    loss = loss + recipe.target_weight * _miss(said, targets[rows])
+                    loss = loss + recipe.target_weight * miss(said, targets[rows])
+                if wanted is not None and recipe.moment_weight > 0:
+                    loss = loss + recipe.moment_weight * miss_moments(told, wanted)
                 total += trainer.update(loss)
                 bar.update()
                 bar.set_postfix(loss=f"{total / (step + 1):.3f}")
@@ -167,7 +180,9 @@ def _probe_first(
     team, starts = trainer.team, range(0, len(flat), PROBE_BATCH)
     with torch.no_grad():
         own = {
-            i: trainer.hear(torch.from_numpy(flat[i : i + PROBE_BATCH]).float()).cpu()
+            i: trainer.hear(torch.from_numpy(flat[i : i + PROBE_BATCH]).float())
+            .mean(dim=1)
+            .cpu()
             for i in starts[team.rank :: team.size]
         }
     trainer.wake_tower()
@@ -191,7 +206,7 @@ def _probe_first(
         audio, said = trainer.project(found[rows, versions])
         loss = _contrast(trainer, sentences, audio, rows, versions, generator)
         if targets is not None and trainer.recipe.target_weight > 0:
-            loss = loss + trainer.recipe.target_weight * _miss(said, targets[rows])
+            loss = loss + trainer.recipe.target_weight * miss(said, targets[rows])
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -252,15 +267,6 @@ def _contrast(
             audio, text, labels, trainer.scale
         )
     return loss
-
-
-def _miss(said: torch.Tensor, wanted: np.ndarray) -> torch.Tensor:
-    """How far predicted measurements are off, where there are any."""
-    target = torch.as_tensor(wanted, dtype=torch.float32, device=said.device)
-    known = ~torch.isnan(target)
-    if not known.any():
-        return said.sum() * 0.0
-    return F.smooth_l1_loss(said[known], target[known])
 
 
 class _Sentences:

@@ -5,7 +5,7 @@ whole batch while each process, and within it each piece, holds its own part alo
 `freeze` decides which stages learn at all.
 
 Lesson: notebooks/06_scale_up.ipynb
-Shapes: B batch, F frames, M mel bands.
+Shapes: B batch, F frames, M mel bands, T moments.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from clepdg_lib.trainer import Trainer
 
 def listen(
     trainer: Trainer, pictures: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Hear and project a batch: each process its share, all of them the whole.
 
     Args:
@@ -26,15 +26,17 @@ def listen(
         pictures: (B, 1, F, M) log-mels, the same in all processes.
 
     Returns:
-        (B, dim) unit rows and (B, d) predicted measurements, as `Trainer.project`.
+        (B, dim) unit rows and (B, d) predicted measurements, as `Trainer.project`,
+        and (B, T, e) those of moments, as `Trainer.follow`.
 
     Raises:
         ValueError: B does not divide among the processes.
     """
     own = pictures[trainer.team.share(len(pictures))]
 
-    def through(part: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return trainer.project(trainer.hear(part))
+    def through(part: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        heard = trainer.hear(part)
+        return *trainer.project(heard.mean(dim=1)), trainer.follow(heard)
 
     if trainer.recipe.pieces == 1:
         parts = [through(own)]
@@ -43,8 +45,8 @@ def listen(
             checkpoint(through, part, use_reentrant=False)
             for part in own.chunk(trainer.recipe.pieces)
         ]
-    audio, said = (torch.cat(side) for side in zip(*parts, strict=True))
-    return trainer.team.gather(audio), trainer.team.gather(said)
+    audio, said, told = (torch.cat(side) for side in zip(*parts, strict=True))
+    return tuple(trainer.team.gather(side) for side in (audio, said, told))
 
 
 def freeze(trainer: Trainer, epoch: int) -> None:

@@ -4,7 +4,7 @@ What is learned stands elsewhere (`contrast`); here is how: AdamW with a warm-up
 a cosine, clipped gradients, a moving average of the weights (the model that is kept),
 and a file from which an interrupted training goes on to the very same weights.
 
-Shapes: B batch, F frames, M mel bands.
+Shapes: B batch, F frames, M mel bands, T moments that the audio tower tells apart.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import copy
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -25,79 +24,10 @@ from torch.utils.checkpoint import checkpoint
 from clepdg_lib.checkpoints import read_checkpoint, write_checkpoint
 from clepdg_lib.clap import Clap
 from clepdg_lib.processes import Team
+from clepdg_lib.recipe import Recipe, fast_precision
 
 MAX_NORM = 1.0  # of the gradient of a tower
 MAX_SCALE = 100.0  # as in CLIP
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train. The defaults suit a few thousand clips on a laptop.
-
-    Attributes:
-        epochs: Times through ``n`` draws; 0 to stop after the probing.
-        batch_size: Clips in a step.
-        learning_rate: Peak; warm-up over the first tenth, then a cosine to zero.
-        tower_share: Part of it that the audio tower gets; the layers above it get all.
-        probe_steps: Steps in which, first, the layers above the audio tower learn
-            alone: probe, then fine-tune (Kumar et al. 2022) keeps what the tower
-            knows and does better on unseen domains. 0 for a tower that knows nothing.
-        text_learning_rate: For the text tower, 0 to leave it frozen.
-        weight_decay: AdamW's.
-        averaging: Decay of the moving average of the weights that is returned.
-        gain_db: Standard deviation of a random gain.
-        equaliser_db: Standard deviation of a random smooth gain over the bands:
-            another microphone for every clip.
-        masks: Time and frequency masks (SpecAugment, Park et al. 2019), 2 of each.
-        norm_moves: Let the audio tower's batch normalisation follow the new clips.
-            Needed by a tower that starts from nothing; in a fine-tuning the running
-            mean of each mel band would drift to the training corpora's microphones.
-        target_weight: Share of the auxiliary targets in the loss.
-        precision: "float32", "bfloat16", or "auto": bfloat16 where the processor
-            multiplies it in hardware.
-        pieces: Parts in which a batch passes through the tower. Each is forgotten and
-            heard again on the way back (Gao et al. 2021, gradient caching), so that
-            memory holds one part and the contrast still sees the whole batch.
-        gradient_checkpointing: Forget also within the tower, stage by stage.
-        frozen_stages: How many of the audio tower's first stages keep still in each
-            epoch, the last number from then on: (4, 2, 0) thaws from the top.
-    """
-
-    epochs: int = 6
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    tower_share: float = 0.2
-    probe_steps: int = 600
-    text_learning_rate: float = 0.0
-    weight_decay: float = 0.05
-    averaging: float = 0.99
-    gain_db: float = 6.0
-    equaliser_db: float = 4.0
-    masks: bool = True
-    norm_moves: bool = False
-    target_weight: float = 1.0
-    precision: str = "auto"
-    pieces: int = 1
-    gradient_checkpointing: bool = False
-    frozen_stages: tuple[int, ...] = ()
-
-
-def fast_precision(device: torch.device, precision: str) -> bool:
-    """Decide whether to compute in bfloat16."""
-    if precision not in ("auto", "float32", "bfloat16"):
-        raise ValueError(
-            f"precision is {precision!r}; it must be 'auto', 'float32' or 'bfloat16'"
-        )
-    if precision != "auto":
-        return precision == "bfloat16"
-    if device.type == "cpu":
-        # Measured on AVX-512: a fine-tuning step in half the time.
-        in_hardware = (
-            torch.cpu._is_amx_tile_supported,
-            torch.cpu._is_avx512_bf16_supported,
-        )
-        return any(supported() for supported in in_hardware)
-    return device.type == "cuda"
 
 
 class Trainer:
@@ -108,12 +38,14 @@ class Trainer:
         recipe: How to train.
         n_steps: Steps in all, for the learning rate.
         n_targets: Measurements that a layer on the audio tower predicts beside.
+        n_of_moment: The same for each moment that the tower tells apart.
         team: The processes that train together; default those that were launched.
 
     Attributes:
         clap: The learning copy.
         average: A `Clap` of the averaged weights.
         head: The layer that predicts measurements.
+        tracker: The layer that predicts those of a moment.
         history: A row for each epoch.
     """
 
@@ -124,6 +56,7 @@ class Trainer:
         *,
         n_steps: int,
         n_targets: int = 0,
+        n_of_moment: int = 0,
         team: Team | None = None,
     ) -> None:
         def another() -> Clap:
@@ -148,11 +81,14 @@ class Trainer:
                 stage.forward = partial(checkpoint, stage.forward, use_reentrant=False)
         self.wake_tower()
         width = student.config.audio_config.hidden_size
-        head = nn.Linear(width, n_targets) if n_targets else nn.Identity()
-        self.head = head.to(clap.device)
+
+        def layer(n: int) -> nn.Module:
+            return (nn.Linear(width, n) if n else nn.Identity()).to(clap.device)
+
+        self.head, self.tracker = layer(n_targets), layer(n_of_moment)
         self.tunes_text = recipe.text_learning_rate > 0
         text = [student.text_model, student.text_projection]
-        above = _parameters([student.audio_projection, self.head])
+        above = _parameters([student.audio_projection, self.head, self.tracker])
         self.above = [*above, student.logit_scale_a]
         groups = [
             {"params": self.above, "peak": recipe.learning_rate},
@@ -179,19 +115,23 @@ class Trainer:
                 module.train(awake and self.recipe.norm_moves)
 
     def hear(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Run the learning audio tower: (B, 1, F, M) log-mels -> (B, width)."""
+        """Run the learning audio tower: (B, 1, F, M) log-mels -> (B, T, width).
+
+        The mean over the moments is what the layers above it get.
+        """
         device = self.clap.device
         longer = torch.zeros(len(pictures), 1, dtype=torch.bool, device=device)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.fast):
-            return self.clap.model.audio_model(
+            found = self.clap.model.audio_model(
                 input_features=pictures.to(device), is_longer=longer
-            ).pooler_output.float()
+            ).last_hidden_state  # (B, width, bands, T)
+        return found.float().mean(dim=2).transpose(1, 2)
 
     def project(self, found: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Run the layers above the tower.
 
         Args:
-            found: (B, width), from `hear`.
+            found: (B, width), the mean over what `hear` gives.
 
         Returns:
             (B, dim) unit rows, and (B, d) predicted measurements (without any, what
@@ -199,6 +139,10 @@ class Trainer:
         """
         audio = self.clap.model.audio_projection(found)
         return F.normalize(audio, dim=-1), self.head(found)
+
+    def follow(self, heard: torch.Tensor) -> torch.Tensor:
+        """Predict what is measured in each moment: (B, T, width) -> (B, T, e)."""
+        return self.tracker(heard)
 
     def read(self, sentences: Sequence[str]) -> torch.Tensor:
         """Run the learning text tower, with gradients: (n, dim)."""
@@ -308,6 +252,7 @@ class Trainer:
             "student": self.clap.model,
             "average": self.average.model,
             "head": self.head,
+            "tracker": self.tracker,
         }
 
 

@@ -38,7 +38,7 @@ from clepdg_lib.checkpoints import read_checkpoint, write_checkpoint
 from clepdg_lib.clap import Clap, load_clap
 from clepdg_lib.corpora import EMOTIONS
 from clepdg_lib.files import data_root, write_checksums
-from clepdg_lib.trainer import fast_precision
+from clepdg_lib.recipe import fast_precision
 
 STEPS = 100  # of an epoch
 FELT, HELD = 96, 64  # sentences of a step: about emotions; captions, and glosses

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from clepdg_lib.audio import LogMel
 from clepdg_lib.augmentation import augment
 from clepdg_lib.contrast import Aspect, Recipe, label_aware_loss, train_towers
+from clepdg_lib.measuring import count_moments
 
 RECIPE = Recipe(
     epochs=2,
@@ -299,6 +300,28 @@ def test_sampling_decides_who_is_heard(tiny_clap, tones, monkeypatch):
     assert all(torch.equal(p, expected) for batch in heard for p in batch)
 
 
+def test_a_tower_learns_to_follow_what_is_measured_moment_by_moment(tiny_clap, tones):
+    """The level of each moment, which moves along when a clip begins elsewhere."""
+    mels, _ = tones
+    n_moments = count_moments(tiny_clap.model)
+    rng = np.random.default_rng(0)
+    level = rng.normal(size=(len(mels), n_moments, 1)).astype(np.float32)
+    frames = np.repeat(level, -(-mels.shape[2] // n_moments), axis=1)
+    loud = (mels[:, :1] + 20 * frames[:, None, : mels.shape[2]]).astype(np.float16)
+    level[0, : n_moments // 2] = np.nan  # of which nothing is known
+    silent = Aspect("sex", FEELINGS, np.arange(len(mels)) % 2, weight=0.0)
+    recipe = replace(RECIPE, epochs=12, learning_rate=3e-3, tower_share=1.0)
+
+    def train(**changes):
+        asked = replace(recipe, gain_db=0.0, equaliser_db=0.0, masks=False, **changes)
+        how = {"recipe": asked, "moments": level, "progress": False}
+        return train_towers(tiny_clap, loud, [silent], **how).history["loss"]
+
+    losses = train()
+    assert losses.iloc[-1] < 0.6 * losses.iloc[0]
+    assert (train(moment_weight=0.0) == 0).all()
+
+
 def test_what_does_not_fit_is_refused(tiny_clap, tones):
     mels, labels = tones
     aspect = Aspect("emotion", FEELINGS, labels)
@@ -310,6 +333,7 @@ def test_what_does_not_fit_is_refused(tiny_clap, tones):
         ({"aspects": [replace(aspect, labels=labels + 1)]}, "level 2.*2 levels"),
         ({"aspects": [unknown]}, "nothing to learn"),
         ({"targets": np.zeros((3, 1))}, "targets has 3 rows"),
+        ({"moments": np.zeros((8, 3, 2))}, r"\(8, 3, 2\).*\(8, \d+, measurements\)"),
         ({"sampling": np.ones(9)}, "sampling has 9 rows"),
     ):
         given = {"mels": mels, "aspects": [aspect], "progress": False, **wrong}

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from clepdg_lib.passes import freeze, listen
-from clepdg_lib.trainer import Recipe, Trainer
+from clepdg_lib.recipe import Recipe
+from clepdg_lib.trainer import Trainer
 
 RECIPE = Recipe(learning_rate=1e-4, tower_share=1.0, precision="float32")
 
@@ -17,7 +18,8 @@ def pictures(n=6):
 
 def make(clap, **changes):
     torch.manual_seed(0)
-    trainer = Trainer(clap, replace(RECIPE, **changes), n_steps=20, n_targets=2)
+    recipe = replace(RECIPE, **changes)
+    trainer = Trainer(clap, recipe, n_steps=20, n_targets=2, n_of_moment=3)
     for module in trainer.clap.model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0  # it would draw other numbers for other pieces
@@ -26,8 +28,9 @@ def make(clap, **changes):
 
 def step(trainer):
     """A loss in which every clip meets every other."""
-    audio, said = listen(trainer, pictures())
+    audio, said, told = listen(trainer, pictures())
     loss = (audio @ audio.T * 5).logsumexp(dim=1).mean() + said.square().mean()
+    loss = loss + told.square().mean()
     return trainer.update(loss)
 
 

@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from clepdg_lib.trainer import Recipe, Trainer, fast_precision
+from clepdg_lib.measuring import count_moments
+from clepdg_lib.recipe import Recipe, fast_precision
+from clepdg_lib.trainer import Trainer
 
 RECIPE = Recipe(epochs=2, learning_rate=1e-2, tower_share=1.0, precision="float32")
 N_STEPS = 20
@@ -23,10 +25,23 @@ def make(clap, **changes):
 
 def test_hearing_gives_unit_rows_and_predictions(tiny_clap):
     trainer = make(tiny_clap)
-    audio, said = trainer.project(trainer.hear(pictures()))
+    audio, said = trainer.project(trainer.hear(pictures()).mean(dim=1))
     assert audio.shape == (3, 16) and said.shape == (3, 2)
     torch.testing.assert_close(audio.norm(dim=1), torch.ones(3))
     assert audio.requires_grad and said.requires_grad
+
+
+def test_the_mean_over_moments_is_what_transformers_pools(tiny_clap):
+    trainer = make(tiny_clap)
+    trainer.clap.model.eval()
+    heard = trainer.hear(pictures())
+    longer = torch.zeros(3, 1, dtype=torch.bool)
+    pooled = trainer.clap.model.audio_model(
+        input_features=pictures(), is_longer=longer
+    ).pooler_output
+    assert heard.shape[1] == count_moments(tiny_clap.model) > 1
+    torch.testing.assert_close(heard.mean(dim=1), pooled)
+    assert trainer.follow(heard) is heard  # nothing is asked of moments here
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero(tiny_clap):
@@ -45,7 +60,7 @@ def test_a_step_goes_down_and_the_average_follows_slowly(tiny_clap):
     start = [p.clone() for p in trainer.average.model.audio_projection.parameters()]
     losses = []
     for _ in range(6):
-        audio, _ = trainer.project(trainer.hear(pictures()))
+        audio, _ = trainer.project(trainer.hear(pictures()).mean(dim=1))
         losses.append(trainer.update((audio - goal).square().sum()))
     assert losses[-1] < losses[0]
     own = list(trainer.clap.model.audio_projection.parameters())
@@ -56,7 +71,7 @@ def test_a_step_goes_down_and_the_average_follows_slowly(tiny_clap):
 
 def test_an_average_begun_anew_forgets_what_was_before(tiny_clap):
     trainer = make(tiny_clap)
-    audio, _ = trainer.project(trainer.hear(pictures()))
+    audio, _ = trainer.project(trainer.hear(pictures()).mean(dim=1))
     trainer.update(audio[:, 0].sum())
     trainer.start_average()
     own = trainer.clap.model.state_dict()
@@ -70,7 +85,7 @@ def test_the_text_tower_learns_only_if_it_has_a_rate(tiny_clap, rate):
     trainer = make(tiny_clap, text_learning_rate=rate)
     assert trainer.tunes_text == (rate > 0)
     before = {k: v.clone() for k, v in trainer.clap.model.state_dict().items()}
-    audio, _ = trainer.project(trainer.hear(pictures(1)))
+    audio, _ = trainer.project(trainer.hear(pictures(1)).mean(dim=1))
     text = trainer.read(["this person is feeling sad"])
     assert text.requires_grad == (rate > 0)
     trainer.update(-(audio * text).sum())
@@ -85,7 +100,7 @@ def test_saving_and_resuming_leaves_nothing_out(tiny_clap, tmp_path):
     def steps(trainer, n):
         for _ in range(n):
             torch.manual_seed(trainer.n_done)
-            audio, said = trainer.project(trainer.hear(pictures()))
+            audio, said = trainer.project(trainer.hear(pictures()).mean(dim=1))
             trainer.update(audio[:, 0].sum() + said.square().sum())
 
     whole = make(tiny_clap)
@@ -123,6 +138,9 @@ def test_precision_is_chosen_by_name(monkeypatch):
         for units in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
             monkeypatch.setattr(torch.cpu, units, lambda x=has_units: x)
         assert fast_precision(cpu, "auto") == has_units
-    assert fast_precision(torch.device("cuda"), "auto")
+    for has_units in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda x=has_units: x)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        assert fast_precision(torch.device("cuda"), "auto") == has_units
     with pytest.raises(ValueError, match="'half'.*'bfloat16'"):
         fast_precision(cpu, "half")
