@@ -142,7 +142,7 @@ def append_contexts(
         clap: The model.
         sentences: S sentences.
         vectors: (K, M, D).
-        precision: As in `trainer.Recipe`; less is enough for tuning.
+        precision: As in `recipe.Recipe`; less is enough for tuning.
     """
     words, mask = clap.token_embeddings(list(sentences))  # (S, L, D), (S, L)
     pairs = torch.cartesian_prod(torch.arange(len(vectors)), torch.arange(len(words)))

@@ -36,6 +36,7 @@ from tqdm.auto import tqdm
 from clepdg_lib.audio import SAMPLE_RATE, resample, trim
 
 SHORTEST, LONGEST, JOINED = 0.8, 6.0, 2.0  # seconds
+BLINK = 0.1  # seconds: what is shorter is no line
 MOST = 1500  # clips of one voice
 QUIETEST = 0.003  # root mean square
 SOUNDS = (".ogg", ".wav", ".opus")
@@ -237,12 +238,14 @@ def talkie_lines(folder: Path, source: Source) -> Iterator[Line]:
 
 
 def decode(data: bytes) -> np.ndarray | None:
-    """Decode a file to mono at 16 kHz, or say None where it is no sound."""
+    """Decode a file to mono at 16 kHz, or say None where there is no sound in it."""
     for kind in (None, "MP3"):
         try:
             wave, rate = sf.read(io.BytesIO(data), always_2d=True, format=kind)
         except (sf.LibsndfileError, TypeError):
             continue
+        if len(wave) < BLINK * rate:  # some files are empty
+            return None
         mono = torch.from_numpy(wave.mean(axis=1).astype(np.float32))
         return resample(mono, from_rate=rate, to_rate=SAMPLE_RATE).numpy()
     return None
@@ -252,7 +255,7 @@ def cut_lines(lines: Iterator[Line]) -> Iterator[Line]:
     """Make clips of lines: short ones of a voice joined, long ones cut."""
     waiting: dict[tuple[str, str], list[np.ndarray]] = {}
     for voice, language, wave in lines:
-        if len(wave) < 0.1 * SAMPLE_RATE or np.abs(wave).max() < QUIETEST:
+        if len(wave) < BLINK * SAMPLE_RATE or np.abs(wave).max() < QUIETEST:
             continue
         wave = trim(torch.from_numpy(wave)).numpy()
         if len(wave) >= SHORTEST * SAMPLE_RATE:

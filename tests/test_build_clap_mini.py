@@ -1,5 +1,6 @@
 """What clap-mini is made from: voices cut to clips, bent, measured and squeezed."""
 
+import io
 import struct
 import subprocess
 import sys
@@ -116,6 +117,15 @@ def test_what_was_gathered_is_a_corpus(tmp_path, monkeypatch):
     before = (tmp_path / "clips.csv").read_text()
     gather_voices.main()  # what is there is kept
     assert (tmp_path / "clips.csv").read_text() == before
+
+
+def test_an_empty_file_is_no_line():
+    from gather_voices import decode
+
+    for seconds, is_line in ((0.0, False), (0.02, False), (0.5, True)):
+        file = io.BytesIO()
+        sf.write(file, voice(seconds), 8000, format="WAV")
+        assert (decode(file.getvalue()) is not None) == is_line
 
 
 def test_a_package_that_apt_lacks_is_named(tmp_path, monkeypatch):

@@ -12,7 +12,8 @@ NAN = float("nan")
 def test_what_is_unknown_costs_nothing():
     said = torch.zeros(2, 3, requires_grad=True)
     wanted = torch.tensor([[2.0, NAN, NAN], [NAN, NAN, NAN]])
-    assert float(miss(said.detach(), wanted.numpy())) == 1.5  # Huber's, beyond 1: |x| - 1/2
+    # Huber's, beyond 1, is |x| - 1/2.
+    assert float(miss(said.detach(), wanted.numpy())) == 1.5
     told = torch.zeros(2, 4, 3, requires_grad=True)
     nothing = torch.full((2, 4, 3), NAN)
     for loss in (miss(said, nothing[:, 0].numpy()), miss_moments(told, nothing)):
