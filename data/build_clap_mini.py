@@ -4,13 +4,14 @@
     python data/gather_voices.py                   # human voices, once
     CLEPDG_CORPORA=../shared/corpora python data/build_clap_mini.py
 
-The audio tower (HTSAT) learns against the frozen text tower from captions on sound
-classes, AudioSet tags, sex, pitch, melody, effort, tempo, texture, room, channel and
-noise. Beside, it predicts three sorts of measurements: the 88 eGeMAPS functionals, an
+The audio tower learns against the frozen text tower from captions on sound classes,
+AudioSet tags, sex, pitch, melody, effort, tempo, texture, room, channel and noise.
+Beside, it predicts three sorts of measurements: the 88 eGeMAPS functionals, an
 AudioSet network's features, and what the first blocks of a Whisper-tiny encoder make of
-a voice. Each clip is bent (a shorter or longer throat, another tempo) and placed in a
-random environment; the measurements are those of the bent clip *before* it was placed,
-so that the tower learns to hear a voice through its room.
+a voice, the first of them moment by moment. Each clip is bent (a shorter or longer
+throat, another tempo) and placed in a random environment; the measurements are those of
+the bent clip *before* it was placed, so that the tower learns to hear a voice through
+its room.
 
 It hears EmoGator's bursts, ESC-10 (folds 1-4), voices from free software
 (`gather_voices.py`) and espeak-ng's in a hundred languages. It never hears RAVDESS,
@@ -43,7 +44,13 @@ from transformers import (
     ClapModel,
     ClapTextConfig,
 )
-from whisper_teacher import Teacher, fetch_model
+from whisper_teacher import (
+    Teacher,
+    at_moments,
+    fetch_model,
+    squeeze_moments,
+    summarise,
+)
 
 from clepdg_lib.arrays import write_arrays
 from clepdg_lib.audio import SAMPLE_RATE, LogMel, resample
@@ -53,6 +60,7 @@ from clepdg_lib.contrast import Aspect, Recipe, train_towers
 from clepdg_lib.corpora import Corpus, load_corpus
 from clepdg_lib.environments import place, random_environment
 from clepdg_lib.files import data_root, write_atomically, write_checksums
+from clepdg_lib.measuring import count_moments
 from clepdg_lib.pictures import PLACES, clip_generator, draw_corpus
 from clepdg_lib.properties import (
     Measurer,
@@ -62,11 +70,28 @@ from clepdg_lib.properties import (
 )
 
 DIM = 192
+# Its tokens are whole spectra, 94 ms long, one every 23 ms, and are never merged: small
+# patches blur the formants, and merged ones the moments, by which voices differ.
+TOWER = {
+    "spec_size": 128,
+    "num_mel_bins": 64,
+    "patch_size": [64, 8],
+    "patch_stride": [64, 2],
+    "patch_embeds_hidden_size": 320,
+    "depths": [3],
+    "num_attention_heads": [10],
+    "window_size": 2,
+    "hidden_size": 320,
+    "num_hidden_layers": 1,
+    "projection_dim": DIM,
+    "enable_fusion": False,
+    "fusion_type": None,
+}
 # First the tower learns to measure, with the captions as a whisper beside; then to name
 # what it measures: captions at full weight from the start drown what it could learn.
 WHISPER = 0.02
 MEASURING = Recipe(
-    epochs=6,
+    epochs=12,
     batch_size=96,
     learning_rate=1e-3,
     tower_share=1.0,  # it starts from nothing
@@ -86,6 +111,7 @@ NAMING = replace(
     probe_steps=300,
     norm_moves=False,
     target_weight=10.0,
+    moment_weight=10.0,
 )
 BEND, MOST_BENT = 0.1, 0.22  # deviation and limit of the logarithm of speed
 SHORTEST = 0.25  # seconds that a bent clip must last
@@ -97,6 +123,7 @@ VARIANTS = [*(f"m{i}" for i in range(1, 9)), *(f"f{i}" for i in range(1, 6))]
 NOT_SPOKEN = {"en", "de", "pl"}
 # Of Whisper's three blocks: which rows of what it says, and to how many directions.
 SQUEEZED = ((0, 96), (1, 48), (2, 64), (4, 64))
+OF_MOMENT = 128  # directions of what its first block says of a moment
 KINDS = {"bursts": 1, "sounds": 6, "voices": 1, "synthetic": 1}  # versions of a clip
 N_TAGS = 64  # directions of the AudioSet network's features
 
@@ -114,9 +141,12 @@ def main() -> None:
     os.environ.setdefault("CLEPDG_CACHE", str(args.work / "cache"))
     teacher = read_teacher(args.shared / "teachers" / "audioset_mobilenet.npz")
     clap = untrained(args, seed=args.seed)
+    n_moments = count_moments(clap.model)
     corpora = gather(args)
     heard = [
-        bend_corpus(corpus, clap.log_mel, args.work / name, times=times)
+        bend_corpus(
+            corpus, clap.log_mel, args.work / name, times=times, n_moments=n_moments
+        )
         for (name, times), corpus in zip(KINDS.items(), corpora, strict=True)
     ]
     clips = pd.concat(
@@ -132,6 +162,7 @@ def main() -> None:
     places[kind == "sounds"] = -1  # a sound is itself noise: nothing to say of noise
     aspects = write_aspects(clips, measured, places, teacher)
     targets = write_targets(clips, heard, measured, teacher)
+    moments = write_moments(clips, heard)
     shares = {"bursts": 1.0, "sounds": 1.5, "voices": 1.3, "synthetic": 0.8}
     print(f"{clips['kind'].value_counts(sort=False).to_dict()} clips; aspects:")
     for aspect in aspects:
@@ -149,6 +180,7 @@ def main() -> None:
             told,
             recipe=recipe,
             targets=targets,
+            moments=moments,
             sampling=sampling,
             seed=args.seed + stage,
             checkpoint=args.work / f"audio-checkpoint-{stage}.safetensors",
@@ -169,6 +201,8 @@ class Heard:
         places: (n, 2, 3) int8 levels of `pictures.PLACES`, -1 unknown.
         measured: (n, 88) eGeMAPS of the plain version.
         taught: (n, 6, 384) float16, Whisper's, of the plain version.
+        moments: (n, T, 384) float16, its first block's, for each of the tower's
+            moments.
         rows: (n,) row in the corpus's table.
     """
 
@@ -176,15 +210,18 @@ class Heard:
     places: np.ndarray
     measured: np.ndarray
     taught: np.ndarray
+    moments: np.ndarray
     rows: np.ndarray
 
 
-def bend_corpus(corpus: Corpus, log_mel: LogMel, folder: Path, *, times: int) -> Heard:
+def bend_corpus(
+    corpus: Corpus, log_mel: LogMel, folder: Path, *, times: int, n_moments: int
+) -> Heard:
     """Bend, place, draw and measure all clips, in parts that are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     model = fetch_model(folder.parent / "whisper")
     starts = range(0, len(corpus), PART)
-    job = partial(bend_part, corpus, log_mel, model, folder, times)
+    job = partial(bend_part, corpus, log_mel, model, folder, times, n_moments)
     # Processes that begin anew: one that forks after torch has computed may stop.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
@@ -195,7 +232,13 @@ def bend_corpus(corpus: Corpus, log_mel: LogMel, folder: Path, *, times: int) ->
 
 
 def bend_part(
-    corpus: Corpus, log_mel: LogMel, model: Path, folder: Path, times: int, start: int
+    corpus: Corpus,
+    log_mel: LogMel,
+    model: Path,
+    folder: Path,
+    times: int,
+    n_moments: int,
+    start: int,
 ) -> Path:
     """Bend `PART` clips from `start` on; returns the file that holds them."""
     file = folder / f"part-{start:06d}.npz"
@@ -218,7 +261,16 @@ def bend_part(
             found["mels"].append(log_mel([plain, placed])[:, 0].half().numpy())
             found["places"].append(np.array([[-1] * len(PLACES), levels], np.int8))
             found["measured"].append(measure(plain))
-            found["taught"].append(teach(plain.numpy()))
+            streams = teach(plain.numpy())
+            found["taught"].append(summarise(streams))
+            found["moments"].append(
+                at_moments(
+                    streams[0],
+                    len(plain),
+                    n_window=log_mel.n_samples,
+                    n_moments=n_moments,
+                )
+            )
             found["rows"].append(start + row)
     arrays = {name: np.array(values) for name, values in found.items()}
     return write_arrays(file, **arrays)
@@ -312,6 +364,14 @@ def write_targets(clips, heard: list[Heard], measured, teacher: dict) -> np.ndar
     return np.concatenate(parts, axis=1)
 
 
+def write_moments(clips: pd.DataFrame, heard: list[Heard]) -> np.ndarray:
+    """What the tower shall predict of each moment: (n, T, 128), NaN where unknown."""
+    moments = np.concatenate([h.moments for h in heard])
+    moments[(clips["kind"] == "sounds").to_numpy()] = np.nan  # it knows speech
+    like = (clips["kind"] == "voices").to_numpy()
+    return squeeze_moments(moments, OF_MOMENT, like=like)
+
+
 def squeeze(values: np.ndarray, n: int, *, like: np.ndarray) -> np.ndarray:
     """Reduce features to n directions, those of little variance raised by its root.
 
@@ -370,24 +430,9 @@ def untrained(args, *, seed: int) -> Clap:
             f"no text tower in {folder}; run data/build_clap_mini_text.py first"
         )
     text = ClapTextConfig.from_pretrained(folder)
-    audio = {
-        "spec_size": 128,
-        "num_mel_bins": 64,
-        "patch_size": 8,
-        "patch_stride": [8, 8],
-        "patch_embeds_hidden_size": 96,
-        "depths": [2, 2, 2],
-        "num_attention_heads": [4, 8, 16],
-        "window_size": 4,
-        "hidden_size": 384,
-        "num_hidden_layers": 3,
-        "projection_dim": DIM,
-        "enable_fusion": False,
-        "fusion_type": None,
-    }
     torch.manual_seed(seed)
     config = ClapConfig(
-        text_config=text.to_dict(), audio_config=audio, projection_dim=DIM
+        text_config=text.to_dict(), audio_config=TOWER, projection_dim=DIM
     )
     model = ClapModel(config)
     trained = load_file(weights)
@@ -417,9 +462,12 @@ def untrained(args, *, seed: int) -> Clap:
 
 
 def fresh_audio(clap: Clap, *, seed: int) -> Clap:
-    """Keep a CLAP's text side; forget all that its audio side has learned."""
+    """Keep a CLAP's text side, and put a new audio tower beside it."""
     torch.manual_seed(seed)
-    model = ClapModel(clap.model.config)
+    text = clap.model.config.text_config.to_dict()
+    model = ClapModel(
+        ClapConfig(text_config=text, audio_config=TOWER, projection_dim=DIM)
+    )
     for part in ("text_model", "text_projection"):
         known = getattr(clap.model, part).state_dict()
         getattr(model, part).load_state_dict(known)
