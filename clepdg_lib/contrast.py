@@ -27,6 +27,7 @@ from tqdm.auto import tqdm
 
 from clepdg_lib.augmentation import augment, start_elsewhere
 from clepdg_lib.clap import Clap
+from clepdg_lib.frozen import hear_frozen
 from clepdg_lib.measuring import check_moments, miss, miss_moments
 from clepdg_lib.passes import freeze, listen
 from clepdg_lib.processes import has_screen
@@ -98,7 +99,12 @@ def train_towers(
     check_moments(moments, clap.model, n=len(mels))
     n_steps = max(1, math.ceil(len(mels) / recipe.batch_size))
     chances = torch.ones(len(mels)) if sampling is None else torch.tensor(sampling)
-    plan = f"{clap.name}, {len(mels)} clips, seed {seed}, {recipe}"
+    n_targets = 0 if targets is None else targets.shape[1]
+    n_of_moment = 0 if moments is None else moments.shape[2]
+    plan = (
+        f"{clap.name}, {len(mels)} clips, {n_targets} measurements and {n_of_moment} "
+        f"of each moment, seed {seed}, {recipe}"
+    )
     generator = torch.Generator()
     on_gpu = [clap.device] if clap.device.type == "cuda" else []
     # Dropout and new layers draw from torch's own source: leave it as it was found.
@@ -108,8 +114,8 @@ def train_towers(
             clap,
             recipe,
             n_steps=recipe.epochs * n_steps,
-            n_targets=0 if targets is None else targets.shape[1],
-            n_of_moment=0 if moments is None else moments.shape[2],
+            n_targets=n_targets,
+            n_of_moment=n_of_moment,
         )
         sentences = _Sentences(trainer, aspects)
         first = 0 if checkpoint is None else trainer.resume(checkpoint, plan=plan)
@@ -175,20 +181,8 @@ def _probe_first(
     generator: torch.Generator,
 ) -> None:
     """Train the layers above the audio tower on what the tower says untrained."""
-    flat = mels.reshape(-1, 1, *mels.shape[2:])
-    trainer.wake_tower(awake=False)
-    team, starts = trainer.team, range(0, len(flat), PROBE_BATCH)
-    with torch.no_grad():
-        own = {
-            i: trainer.hear(torch.from_numpy(flat[i : i + PROBE_BATCH]).float())
-            .mean(dim=1)
-            .cpu()
-            for i in starts[team.rank :: team.size]
-        }
-    trainer.wake_tower()
-    parts = {i: part for each in team.collect(own) for i, part in each.items()}
-    found = torch.cat([parts[i] for i in starts])
-    found = found.view(*mels.shape[:2], -1).to(trainer.clap.device)  # (n, V, width)
+    found = hear_frozen(trainer, mels.reshape(-1, *mels.shape[2:]))
+    found = found.view(*mels.shape[:2], -1)  # (n, V, width)
     steps, weight_decay = trainer.recipe.probe_steps, trainer.recipe.weight_decay
     optimiser = torch.optim.AdamW(
         trainer.above, lr=PROBE_LEARNING_RATE, weight_decay=weight_decay

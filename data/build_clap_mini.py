@@ -172,8 +172,9 @@ def main() -> None:
     mels = np.concatenate([h.mels for h in heard])
     sampling = clips["kind"].map(shares).to_numpy()
     whispered = [replace(a, weight=WHISPER * a.weight) for a in aspects]
-    stages = ((MEASURING, whispered), (NAMING, aspects))
-    for stage, (recipe, told) in enumerate(stages):
+    stages = {"measuring": (MEASURING, whispered), "naming": (NAMING, aspects)}
+    logs = {}
+    for stage, (name, (recipe, told)) in enumerate(stages.items()):
         clap = train_towers(
             clap,
             mels,
@@ -187,8 +188,10 @@ def main() -> None:
             judge=sound_judge(args, clap),
         )
         print(clap.history.to_string(index=False), flush=True)
+        logs[name] = clap.history
     clap.save(args.out, half=True)
-    clap.history.to_csv(args.out / "training-log.csv", index=False)
+    log = pd.concat(logs, names=["stage"]).reset_index(level="stage")
+    log.to_csv(args.out / "training-log.csv", index=False)
     write_checksums(args.out)
 
 

@@ -199,6 +199,56 @@ def test_aspects_know_what_the_clips_know():
     assert aspects["pitch"].labels[1] == -1 and aspects["room"].labels.shape == (3, 2)
 
 
+def test_a_stream_is_laid_under_the_moments_in_which_its_clip_is_heard():
+    from whisper_teacher import STEP, at_moments
+
+    n, n_window = 20 * STEP, 48 * STEP  # heard twice, then silence
+    stream = np.arange(20, dtype=np.float32)[:, None].repeat(3, axis=1)
+    found = at_moments(stream, n, n_window=n_window, n_moments=48)
+    assert found.shape == (48, 3) and found.dtype == np.float16
+    assert found[:40, 0].tolist() == [*range(20), *range(20)]
+    assert np.isnan(found[40:]).all()
+    # Fewer moments than positions, and a clip that fills the window.
+    found = at_moments(stream, n, n_window=n, n_moments=4)
+    assert found[:, 1].tolist() == [2, 7, 12, 17]
+
+
+def test_moments_are_squeezed_by_one_rule_and_what_is_unknown_stays_so():
+    from whisper_teacher import squeeze_moments
+
+    generator = np.random.default_rng(0)
+    moments = np.zeros((300, 4, 6), np.float16)
+    moments[..., :3] = generator.standard_normal((300, 4, 1))
+    moments[..., 3] = 7 + generator.standard_normal((300, 4))
+    moments[:5] = np.nan
+    moments[9, 2:] = np.nan
+    voices = np.arange(300) < 200
+    found = squeeze_moments(moments, 2, like=voices)
+    assert found.shape == (300, 4, 2) and found.dtype == np.float16
+    unknown = np.isnan(moments[..., 0])
+    assert (np.isnan(found) == unknown[..., None]).all()
+    known, given = found[~unknown].astype(float), moments[~unknown].astype(float)
+    assert abs(np.corrcoef(known[:, 0], given[:, 0])[0, 1]) > 0.99
+    assert abs(np.corrcoef(known[:, 1], given[:, 3])[0, 1]) > 0.99
+    spread = known.std(axis=0)
+    assert 1 < spread[0] / spread[1] < 1.5, "small directions are raised by the root"
+
+
+def test_the_tower_tells_moments_apart_and_keeps_the_text_side():
+    from build_clap_mini import fresh_audio
+
+    from clepdg_lib.clap import load_clap
+    from clepdg_lib.measuring import count_moments
+
+    clap = load_clap("clap-mini")
+    fresh = fresh_audio(clap, seed=1)
+    assert count_moments(fresh.model) == 128
+    words = ["a dog barks", "a large hall"]
+    assert torch.equal(fresh.embed_text(words), clap.embed_text(words))
+    silence = torch.zeros(16_000)
+    assert fresh.embed_audio([silence]).shape == (1, 192)
+
+
 def test_weights_that_are_not_the_teachers_are_refused(tmp_path):
     from whisper_teacher import MODEL, fetch_model
 
