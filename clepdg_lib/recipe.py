@@ -21,6 +21,9 @@ class Recipe:
         probe_steps: Steps in which, first, the layers above the audio tower learn
             alone: probe, then fine-tune (Kumar et al. 2022) keeps what the tower
             knows and does better on unseen domains. 0 for a tower that knows nothing.
+        dropout: Part of what the audio tower says that the layers above it must do
+            without, another part for each clip and step: few corpora teach them to
+            lean on little.
         text_learning_rate: For the text tower, 0 to leave it frozen.
         weight_decay: AdamW's.
         averaging: Decay of the moving average of the weights that is returned.
@@ -48,6 +51,7 @@ class Recipe:
     learning_rate: float = 1e-3
     tower_share: float = 0.2
     probe_steps: int = 600
+    dropout: float = 0.0
     text_learning_rate: float = 0.0
     weight_decay: float = 0.05
     averaging: float = 0.99

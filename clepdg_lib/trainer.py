@@ -137,6 +137,7 @@ class Trainer:
             (B, dim) unit rows, and (B, d) predicted measurements (without any, what
             they would be predicted from).
         """
+        found = F.dropout(found, self.recipe.dropout)
         audio = self.clap.model.audio_projection(found)
         return F.normalize(audio, dim=-1), self.head(found)
 

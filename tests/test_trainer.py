@@ -44,6 +44,18 @@ def test_the_mean_over_moments_is_what_transformers_pools(tiny_clap):
     assert trainer.follow(heard) is heard  # nothing is asked of moments here
 
 
+def test_dropout_hides_parts_anew_and_leaves_the_mean(tiny_clap):
+    trainer = make(tiny_clap, dropout=0.5)
+    heard = trainer.hear(pictures()).mean(dim=1).detach()
+    sure = trainer.head(heard)
+    said = torch.stack([trainer.project(heard)[1] for _ in range(400)])
+    assert (said[0] != said[1]).all()
+    off = (said.mean(dim=0) - sure).abs() / said.std(dim=0)
+    assert off.max() < 0.25, "what is kept must be raised by what is hidden"
+    calm = make(tiny_clap)
+    assert torch.equal(calm.project(heard)[0], calm.project(heard)[0])
+
+
 def test_the_learning_rate_warms_up_and_falls_to_zero(tiny_clap):
     trainer = make(tiny_clap)
     shares = []
