@@ -70,8 +70,8 @@ from clepdg_lib.properties import (
 )
 
 DIM = 192
-# Its tokens are whole spectra, 94 ms long, one every 23 ms, and are never merged: small
-# patches blur the formants, and merged ones the moments, by which voices differ.
+# Its tokens are whole spectra, 94 ms long, one every 23 ms, and are never merged, so
+# that neither formants nor moments are blurred on the way in.
 TOWER = {
     "spec_size": 128,
     "num_mel_bins": 64,

@@ -7,7 +7,8 @@ bursts always beside them, and the best on the mean becomes the benchmark's for 
 corpora (`clepdg_lib.benchmark.LOCO_RECIPE`). So no fold picks its own, but no corpus is
 without a part in the choice either: the benchmark calls it "pooled-leave-two-out".
 
-What is in the file already is not tried again; recipes are named by what they change.
+What is in the file already is not tried again; recipes are named by what they change
+from `START`, which stays as it is when the benchmark's own recipe follows the choice.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ def main() -> None:
     for name in args.only or RECIPES:
         recipe = replace(START, **RECIPES[name])
         for pair in itertools.combinations(REAL, 2):
-            about = {"recipe": name, "left_out": list(pair), "seed": args.seed}
+            about = {"model": args.model, "recipe": name, "left_out": list(pair)}
+            about["seed"] = args.seed
             if any(about.items() <= row.items() for row in rows):
                 continue
             found = try_pair(
@@ -86,7 +88,8 @@ def main() -> None:
             )
             rows += [{**about, **row} for row in found]
             write_atomically(args.json, json.dumps(rows, indent=1) + "\n")
-        print(table(rows).round(4).to_string(), flush=True)
+        own = [row for row in rows if row["model"] == args.model]
+        print(table(own).round(4).to_string(), flush=True)
 
 
 def try_pair(
@@ -135,7 +138,7 @@ def try_pair(
 
 def table(rows: Sequence[dict]) -> pd.DataFrame:
     """Mean UAR of each recipe over pairs, by the headline's score from the best on."""
-    frame = pd.DataFrame(rows).drop(columns=["left_out", "seed"])
+    frame = pd.DataFrame(rows).drop(columns=["model", "left_out", "seed"])
     by_corpus = frame.pivot_table(
         index="recipe", columns="test", values="words", aggfunc="mean"
     )

@@ -37,8 +37,8 @@ def tried(script, monkeypatch):
     return calls
 
 
-def run(script, monkeypatch, file, *only):
-    argv = ["choose_recipe.py", "--json", str(file), "--only", *only]
+def run(script, monkeypatch, file, *only, model="clap-mini"):
+    argv = ["choose_recipe.py", "--json", str(file), "--model", model, "--only", *only]
     monkeypatch.setattr(sys, "argv", argv)
     script.main()
 
@@ -55,6 +55,10 @@ def test_each_pair_is_tried_once_and_the_best_comes_first(
     assert told[-1].startswith("100 steps") and told[-3].startswith("recipe")
     run(script, monkeypatch, tmp_path / "rows.json", *names)
     assert len(tried) == 12, "what is in the file was tried again"
+    capsys.readouterr()
+    run(script, monkeypatch, tmp_path / "rows.json", names[0], model="another")
+    assert len(tried) == 18, "another model was taken for the first"
+    assert names[1] not in capsys.readouterr().out
 
 
 def test_recipes_differ_in_what_their_names_say(script):
