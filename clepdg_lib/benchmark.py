@@ -11,11 +11,11 @@ Lesson: notebooks/05_generalise_across_domains.ipynb
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from clepdg_lib.cache import weights_key
 from clepdg_lib.clap import Clap, embed_corpus, load_clap
 from clepdg_lib.clep import finetune_clep
 from clepdg_lib.contrast import Recipe
@@ -205,11 +205,8 @@ def train_once(
 
 def run_folder(work: Path, clap: Clap, recipe: Recipe, name: str, seed: int) -> Path:
     """Where a run keeps its model, named so that no other start or recipe finds it."""
-    digest = hashlib.sha256(f"{clap.fingerprint()}|{recipe}".encode())
-    for key, tensor in sorted(clap.model.state_dict().items()):
-        if key.startswith("text_"):  # of which the fingerprint says nothing
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return work / f"{name}-{seed}-{digest.hexdigest()[:12]}"
+    start = weights_key(f"{clap.log_mel}|{recipe}", clap.model.state_dict())
+    return work / f"{name}-{seed}-{start[:12]}"
 
 
 def leave_domains_out(

@@ -1,7 +1,7 @@
 """Remember on disk what took long, so that no clip is embedded or drawn twice.
 
-Embeddings: one SQLite file (safe for several processes, never half-written) maps a
-key, made of the model's weights, its preprocessing and the sound file's content, to
+What towers hear: one SQLite file (safe for several processes, never half-written) maps
+a key, made of the tower's weights, its preprocessing and the sound's content, to
 a row of float32. When it outgrows its limit, the rows unused for longest go first.
 Larger arrays lie in files of their own. A cache is never needed: where none can be
 kept (a read-only home, a broken file), everything works, only slower.
@@ -20,6 +20,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from clepdg_lib.files import cache_root, write_atomically
 
@@ -119,6 +120,14 @@ def content_key(prefix: str, path: str | Path) -> str:
     """
     digest = hashlib.sha256(prefix.encode())
     digest.update(Path(path).read_bytes())
+    return digest.hexdigest()
+
+
+def weights_key(prefix: str, weights: Mapping[str, torch.Tensor]) -> str:
+    """Key of named tensors, whatever their order, under a prefix."""
+    digest = hashlib.sha256(prefix.encode())
+    for _, tensor in sorted(weights.items()):
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 

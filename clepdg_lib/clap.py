@@ -13,7 +13,6 @@ Shapes: n clips or sentences, L tokens, D text width, dim width of the joint spa
 from __future__ import annotations
 
 import hashlib
-import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,12 +25,12 @@ from torch.nn import functional as F
 from transformers import ClapFeatureExtractor, ClapModel
 
 from clepdg_lib.audio import AudioError, LogMel, check_wave, read_audio, resample
-from clepdg_lib.cache import content_key
+from clepdg_lib.cache import content_key, weights_key
 from clepdg_lib.embedding import EmbeddedCorpus, embed_all, embed_corpus
 from clepdg_lib.files import data_root
-from clepdg_lib.pretrained import REVISIONS, read_parts, write_parts
+from clepdg_lib.pretrained import REVISIONS, how_to_fetch, read_parts, write_parts
 from clepdg_lib.text_tower import text_features
-from clepdg_lib.tower import choose_way, hear, plain_features
+from clepdg_lib.tower import choose_way, hear, plain_features, project
 
 __all__ = ["BUNDLED", "Clap", "EmbeddedCorpus", "embed_corpus", "load_clap"]
 
@@ -49,6 +48,7 @@ class Clap:
         model: The `ClapModel`, in evaluation mode.
         log_mel: Turns waves into the pictures that the audio tower sees.
         dim: Width of the joint space.
+        width: Of what the audio tower says, before the layers above it.
         name: What it was loaded as.
         history: After fine-tuning, a table with one row per epoch; else None.
     """
@@ -69,6 +69,7 @@ class Clap:
         self.name = name
         self.device = torch.device(device)
         self.dim = int(model.config.projection_dim)
+        self.width = int(model.config.audio_config.hidden_size)
         self.history: pd.DataFrame | None = None
         self._way: Any = "untried"  # how `tower` runs it, chosen at the first clip
 
@@ -98,8 +99,8 @@ class Clap:
             batch_size: Windows that go through the tower at once.
             on_error: ``"raise"``, or ``"skip"`` to leave unusable clips out (the
                 result is then shorter) and warn with their count.
-            cache: Keep embeddings on disk, and use those kept. Fewer than 8 clips are
-                heard as fast as looked up, so they are heard.
+            cache: Keep what the tower hears on disk, and use what is kept. Fewer than
+                8 clips are heard as fast as looked up, so they are heard.
             progress: Show a bar.
 
         Returns:
@@ -128,7 +129,7 @@ class Clap:
             about = f"{prefix}|{sample_rate}|{wave.dtype}|{wave.shape}"
             return hashlib.sha256(about.encode() + wave.tobytes()).hexdigest()
 
-        found = embed_all(
+        kept, rows = embed_all(
             self,
             lambda i: self._wave(clips[i], sample_rate, f"clip {i}"),
             len(clips),
@@ -144,13 +145,17 @@ class Clap:
                 f"{problems[0]}",
                 stacklevel=2,
             )
-        if not found:
+        if not kept:
             raise AudioError(f"none of {len(clips)} clips is usable: {problems[0]}")
-        return torch.stack([found[i] for i in sorted(found)])
+        return rows
 
-    @torch.no_grad()
     def embed_mels(self, mels: torch.Tensor, *, batch_size: int = 64) -> torch.Tensor:
         """Embed log-mel pictures (n, 1, frames, mels) -> (n, dim)."""
+        return self.project(self.hear_mels(mels, batch_size=batch_size))
+
+    @torch.no_grad()
+    def hear_mels(self, mels: torch.Tensor, *, batch_size: int = 64) -> torch.Tensor:
+        """Run the audio tower alone: (n, 1, frames, mels) -> (n, width)."""
         if self._way == "untried":
             self._way = choose_way(self.model, n_frames=self.log_mel.n_frames)
         parts = [
@@ -159,8 +164,13 @@ class Clap:
         ]
         return torch.cat(parts)
 
+    @torch.no_grad()
+    def project(self, heard: torch.Tensor) -> torch.Tensor:
+        """Run the layers above the audio tower: (n, width) -> (n, dim)."""
+        return project(self.model, heard.to(self.device)).cpu()
+
     def audio_features(self, mels: torch.Tensor) -> torch.Tensor:
-        """Run the audio tower, with gradients: (n, 1, frames, mels) -> (n, dim)."""
+        """Embed pictures, with gradients: (n, 1, frames, mels) -> (n, dim)."""
         return plain_features(self.model, mels)
 
     def _wave(self, clip: Clip, sample_rate: int, name: str) -> torch.Tensor:
@@ -251,12 +261,8 @@ class Clap:
         return float(self.model.logit_scale_a.detach().exp())
 
     def fingerprint(self) -> str:
-        """Hash of weights and preprocessing: equal models, equal string."""
-        digest = hashlib.sha256(repr(self.log_mel).encode())
-        for name, tensor in sorted(self.model.state_dict().items()):
-            if not name.startswith(("text_", "logit_")):
-                digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        """Hash of preprocessing and audio tower, without the layers above it."""
+        return weights_key(repr(self.log_mel), self.model.audio_model.state_dict())
 
     def save(self, folder: str | Path, *, half: bool = False) -> Path:
         """Write the model in Hugging Face layout; `half` stores 16-bit weights."""
@@ -307,13 +313,6 @@ def load_clap(
     except OSError as error:
         if source != name or is_folder:
             raise
-        offline = os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0")
-        pin = f" --revision {revision}" if revision else ""
-        raise FileNotFoundError(
-            f"{name!r} is not on this machine and could not be fetched from the hub"
-            f"{' (HF_HUB_OFFLINE is set)' if offline else ''}, as safetensors. With a "
-            f"network, run `hf download {name}{pin}` once (LAION's are 0.6 to 0.8 GB); "
-            "meanwhile use load_clap('clap-mini')."
-        ) from error
+        raise FileNotFoundError(how_to_fetch(name, revision)) from error
     label = Path(name).name if source == name and is_folder else name
     return Clap(found, tokenizer, extractor, name=label, device=device)

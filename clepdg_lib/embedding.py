@@ -1,11 +1,13 @@
 """Many clips at once: stream them through an audio tower, and remember the rows.
 
-A corpus is embedded once for each model and kept in the cache; what comes back is
-the table of its clips with an embedding for every row. Waves pass through in
-batches, so memory holds a batch of windows however large the corpus.
+A corpus is heard once by each audio tower, and what the tower said is kept in the
+cache; the layers above it are quick, so that models which share a tower, a CLAP and the
+CLEPs whose tower kept still, share what it heard. What comes back is the table of the
+corpus's clips with an embedding for every row. Waves pass through in batches, so memory
+holds a batch of windows however large the corpus.
 
 Lesson: notebooks/01_probe_clap.ipynb
-Shapes: n clips, dim width of the joint space.
+Shapes: n clips, W windows of a clip, C width of the tower, dim of the joint space.
 """
 
 from __future__ import annotations
@@ -31,19 +33,23 @@ from clepdg_lib.corpora import Corpus
 FLUSH_ROWS = 256  # rows that an interrupted run may lose
 READERS, AHEAD = 2, 64  # threads that read files, and clips read before their turn
 # Part of every key: a new number where the same clip would come out otherwise.
-VERSION = "2"
+VERSION = "3"
 
 
 class AudioTower(Protocol):
     """What `clap.Clap` offers here, and all that is asked of a model."""
 
     log_mel: LogMel
+    width: int  # C
 
-    def embed_mels(self, mels: torch.Tensor, *, batch_size: int = 64) -> torch.Tensor:
-        """Embed log-mel pictures (n, 1, frames, mels) -> (n, dim)."""
+    def hear_mels(self, mels: torch.Tensor, *, batch_size: int = 64) -> torch.Tensor:
+        """Run the tower on log-mel pictures: (n, 1, frames, mels) -> (n, C)."""
+
+    def project(self, heard: torch.Tensor) -> torch.Tensor:
+        """Embed what the tower heard: (n, C) -> (n, dim) unit rows."""
 
     def fingerprint(self) -> str:
-        """Name weights and preprocessing in one string."""
+        """Name preprocessing and tower, without what is above it, in one string."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ class EmbeddedCorpus:
         )
 
 
-def embed_waves(
+def hear_waves(
     tower: AudioTower,
     waves: Iterable[torch.Tensor],
     *,
@@ -97,8 +103,6 @@ def embed_waves(
 ) -> Iterator[torch.Tensor]:
     """Stream waves through a tower: a batch of windows in memory at a time.
 
-    A wave longer than the tower's window counts as the mean direction of its windows.
-
     Args:
         tower: A `Clap`.
         waves: 1-D tensors at the tower's sample rate.
@@ -107,15 +111,14 @@ def embed_waves(
         progress: Show a bar.
 
     Yields:
-        A unit vector (dim,) for each wave, in order.
+        (W, C) for each wave, in order: what the tower says of each of its windows.
     """
     windows: list[torch.Tensor] = []
     counts: list[int] = []  # windows of each wave still in `windows`
 
     def flush() -> Iterator[torch.Tensor]:
-        features = tower.embed_mels(tower.log_mel(windows), batch_size=batch_size)
-        for part in features.split(counts):  # (windows of one clip, dim)
-            yield part[0] if len(part) == 1 else F.normalize(part.mean(dim=0), dim=-1)
+        heard = tower.hear_mels(tower.log_mel(windows), batch_size=batch_size)
+        yield from heard.split(counts)
 
     for wave in tqdm(
         waves, total=total, desc="embedding", unit="clip", disable=not progress
@@ -128,6 +131,18 @@ def embed_waves(
             windows, counts = [], []
     if windows:
         yield from flush()
+
+
+def project_clips(tower: AudioTower, heard: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Embed clips of which a tower said something, each (W, C) -> (n, dim).
+
+    A clip longer than the tower's window counts as the mean direction of its windows.
+    """
+    counts = torch.tensor([len(windows) for windows in heard])
+    rows = tower.project(torch.cat(list(heard)))
+    owner = torch.arange(len(counts)).repeat_interleave(counts)
+    sums = torch.zeros(len(counts), rows.shape[1]).index_add_(0, owner, rows)
+    return F.normalize(sums, dim=-1)
 
 
 def read_in_turn(
@@ -189,8 +204,8 @@ def embed_all(
     ahead: bool = True,
     batch_size: int = 64,
     progress: bool = False,
-) -> dict[int, torch.Tensor]:
-    """Embed numbered clips, those alone that the cache does not hold.
+) -> tuple[list[int], torch.Tensor]:
+    """Embed numbered clips; the tower hears those alone that the cache does not hold.
 
     Args:
         tower: A `Clap`.
@@ -204,20 +219,22 @@ def embed_all(
         progress: Show a bar.
 
     Returns:
-        Number -> (dim,) unit vector, for every clip that could be read.
+        The numbers of the clips that could be read, in order, and their embeddings:
+        (n, dim) unit rows.
     """
     store = None if key is None else EmbeddingCache()
     keys: dict[int, str] = {}
-    rows: dict[int, torch.Tensor] = {}
+    heard: dict[int, torch.Tensor] = {}
     if store is not None:
         prefix = f"{tower.fingerprint()}|{VERSION}|{about}"
         for i in range(n_clips):
             with suppress(OSError):  # reading it will say what is wrong
                 keys[i] = key(prefix, i)
         known = store.get(list(keys.values()))
-        rows = {i: torch.from_numpy(known[k]) for i, k in keys.items() if k in known}
-    missing = [i for i in range(n_clips) if i not in rows]
-    order: list[int] = []  # runs ahead of the embeddings by a batch, never behind
+        hits = ((i, known[k]) for i, k in keys.items() if k in known)
+        heard = {i: torch.from_numpy(row).view(-1, tower.width) for i, row in hits}
+    missing = [i for i in range(n_clips) if i not in heard]
+    order: list[int] = []  # runs ahead of what is heard by a batch, never behind
 
     def waves() -> Iterator[torch.Tensor]:
         for i, wave in (read_ahead if ahead else read_in_turn)(read, missing):
@@ -227,22 +244,25 @@ def embed_all(
             order.append(i)
             yield wave
 
-    stream = embed_waves(
+    stream = hear_waves(
         tower, waves(), batch_size=batch_size, total=len(missing), progress=progress
     )
     fresh: dict[str, np.ndarray] = {}
     try:
-        for n, row in enumerate(stream):
-            rows[order[n]] = row
+        for n, windows in enumerate(stream):
+            heard[order[n]] = windows
             if order[n] in keys:
-                fresh[keys[order[n]]] = row.numpy()
+                fresh[keys[order[n]]] = windows.numpy().ravel()
             if store is not None and len(fresh) >= FLUSH_ROWS:
                 store.put(fresh)
                 fresh = {}
     finally:  # an interrupted run keeps what it has
         if store is not None and fresh:
             store.put(fresh)
-    return rows
+    kept = sorted(heard)
+    if not kept:
+        return [], torch.zeros(0, 0)
+    return kept, project_clips(tower, [heard[i] for i in kept])
 
 
 def embed_corpus(
@@ -261,7 +281,7 @@ def embed_corpus(
         clap: The model.
         corpus: The clips.
         batch_size: Windows that go through the tower at once.
-        cache: Keep embeddings on disk, and use those kept.
+        cache: Keep what the tower hears on disk, and use what is kept.
         progress: Show a bar.
 
     Raises:
@@ -274,7 +294,7 @@ def embed_corpus(
         wave = corpus.read(i)
         return resample(wave, from_rate=SAMPLE_RATE, to_rate=clap.log_mel.sample_rate)
 
-    rows = embed_all(
+    kept, rows = embed_all(
         clap,
         read,
         len(paths),
@@ -290,11 +310,10 @@ def embed_corpus(
             f"first: {problems[0][1]}",
             stacklevel=2,
         )
-    if not rows:
+    if not kept:
         raise AudioError(f"{corpus.name}: none of its {len(paths)} clips is usable")
-    kept = sorted(rows)
     return EmbeddedCorpus(
-        embeddings=torch.stack([rows[i] for i in kept]),
+        embeddings=rows,
         clips=corpus.clips.iloc[kept].reset_index(drop=True),
         problems=pd.DataFrame(problems, columns=["path", "problem"]),
     )

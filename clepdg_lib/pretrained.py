@@ -99,6 +99,18 @@ def read_parts(
     return model, tokenizer, extractor
 
 
+def how_to_fetch(name: str, revision: str | None) -> str:
+    """Say that a hub model is neither here nor reachable, and how to get it."""
+    offline = os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0")
+    pin = f" --revision {revision}" if revision else ""
+    return (
+        f"{name!r} is not on this machine and could not be fetched from the hub"
+        f"{' (HF_HUB_OFFLINE is set)' if offline else ''}, as safetensors. With a "
+        f"network, run `hf download {name}{pin}` once (LAION's are 0.6 to 0.8 GB); "
+        "meanwhile use load_clap('clap-mini')."
+    )
+
+
 def _refuse_code(folder: Path) -> None:
     """Refuse what could run something: pickled weights, and classes of its own."""
     if not any(folder.glob("*.safetensors")):

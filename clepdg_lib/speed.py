@@ -230,7 +230,7 @@ def _measure_cache() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         store = EmbeddingCache(Path(folder))
         prefix = clap.fingerprint()
-        row = np.zeros(clap.dim, np.float32)
+        row = np.zeros(clap.width, np.float32)
         store.put({content_key(prefix, path): row for path in paths})
         took = []
         for _ in range(REPEATS):

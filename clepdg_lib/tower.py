@@ -49,7 +49,7 @@ def choose_way(model: ClapModel, *, n_frames: int) -> Way:
     wanted = plain_features(model, mels)
     fast = [torch.bfloat16] if bfloat16_is_fast(model.device) else []
     for way in [*fast, torch.float32]:
-        found = hear(model, mels, way=way)
+        found = project(model, hear(model, mels, way=way))
         if F.cosine_similarity(found, wanted).min() >= AGREEMENT:
             return way
     return None
@@ -71,11 +71,16 @@ def plain_features(model: ClapModel, mels: torch.Tensor) -> torch.Tensor:
     return found.pooler_output.float()
 
 
+def project(model: ClapModel, heard: torch.Tensor) -> torch.Tensor:
+    """Take what a tower heard to the joint space: (n, C) -> (n, dim) unit rows."""
+    return F.normalize(model.audio_projection(heard).float(), dim=-1)
+
+
 @torch.no_grad()
 def hear(
     model: ClapModel, mels: torch.Tensor, *, way: Way = torch.float32
 ) -> torch.Tensor:
-    """Embed pictures, without gradients.
+    """Run the audio tower on pictures, without gradients; `project` goes on from there.
 
     Args:
         model: Its weights are looked up anew at every call; one that is in training
@@ -84,10 +89,12 @@ def hear(
         way: From `choose_way`.
 
     Returns:
-        (n, dim) float32 unit rows.
+        (n, C) float32, the mean over the tokens of the last stage.
     """
     if way is None or model.training:
-        return plain_features(model, mels)
+        longer = torch.zeros(len(mels), 1, dtype=torch.bool, device=mels.device)
+        found = model.audio_model(input_features=mels, is_longer=longer)
+        return found.pooler_output.float()
     encoder = model.audio_model.audio_encoder
     normed = encoder.batch_norm(mels.transpose(1, 3)).transpose(1, 3)
     width = int(encoder.spec_size * encoder.freq_ratio)
@@ -107,8 +114,7 @@ def hear(
     for stage in stages:
         tokens = torch.cat([stage(part) for part in tokens.split(at_once)])
         at_once *= 4
-    found = encoder.norm(tokens).mean(dim=1)  # (n, C)
-    return F.normalize(model.audio_projection(found).float(), dim=-1)
+    return encoder.norm(tokens).mean(dim=1)
 
 
 @dataclass(frozen=True)

@@ -275,14 +275,15 @@ def test_a_hub_name_without_a_network_is_one_clear_error(monkeypatch, tmp_path):
         load_clap("nobody/no-such-clap")
 
 
-def test_a_fingerprint_follows_hearing_and_not_reading(tiny_clap):
+def test_a_fingerprint_follows_the_audio_tower_alone(tiny_clap):
     own = Clap(copy.deepcopy(tiny_clap.model), tiny_clap.tokenizer, tiny_clap.extractor)
     assert own.fingerprint() == tiny_clap.fingerprint()
     with torch.no_grad():
         own.model.text_projection.linear1.weight += 1
+        own.model.audio_projection.linear1.weight += 1
     assert own.fingerprint() == tiny_clap.fingerprint()
     with torch.no_grad():
-        own.model.audio_projection.linear1.weight[0, 0] += 1e-3
+        own.model.audio_model.audio_encoder.norm.weight[0] += 1e-3
     assert own.fingerprint() != tiny_clap.fingerprint()
 
 

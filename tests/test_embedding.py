@@ -8,23 +8,30 @@ import pytest
 import torch
 
 from clepdg_lib.audio import AudioError
-from clepdg_lib.embedding import AHEAD, embed_corpus, embed_waves, read_ahead
+from clepdg_lib.embedding import (
+    AHEAD,
+    embed_corpus,
+    hear_waves,
+    project_clips,
+    read_ahead,
+)
 
 pytestmark = pytest.mark.usefixtures("private_cache")
 
 
 class Listening:
-    """A CLAP that counts the pictures it embeds."""
+    """A CLAP that counts the pictures its tower hears."""
 
     def __init__(self, clap):
-        self.clap, self.log_mel, self.n_heard = clap, clap.log_mel, 0
+        self.clap, self.log_mel, self.width = clap, clap.log_mel, clap.width
+        self.project, self.n_heard = clap.project, 0
 
     def fingerprint(self):
         return self.clap.fingerprint()
 
-    def embed_mels(self, mels, *, batch_size=64):
+    def hear_mels(self, mels, *, batch_size=64):
         self.n_heard += len(mels)
-        return self.clap.embed_mels(mels, batch_size=batch_size)
+        return self.clap.hear_mels(mels, batch_size=batch_size)
 
 
 def test_rows_belong_to_their_clips(tiny_clap, feeling_corpus):
@@ -124,10 +131,32 @@ def test_waves_pass_through_in_batches(tiny_clap):
     lengths = (8_000, 100_000, 48_000, 16_000)  # the second has three windows
     waves = [0.1 * torch.randn(n, generator=generator) for n in lengths]
     listening = Listening(tiny_clap)
-    rows = torch.stack(list(embed_waves(listening, iter(waves), batch_size=2)))
-    assert rows.shape == (4, tiny_clap.dim) and listening.n_heard == 6
+    heard = list(hear_waves(listening, iter(waves), batch_size=2))
+    assert [len(windows) for windows in heard] == [1, 3, 1, 1]
+    assert listening.n_heard == 6
+    rows = project_clips(tiny_clap, heard)
+    assert rows.shape == (4, tiny_clap.dim)
     torch.testing.assert_close(rows, tiny_clap.embed_audio(waves), atol=1e-5, rtol=0)
-    assert list(embed_waves(listening, [])) == []
+    draw = tiny_clap.log_mel
+    windows = tiny_clap.embed_mels(draw(draw.windows(waves[1])))
+    mean = torch.nn.functional.normalize(windows.mean(dim=0), dim=0)
+    torch.testing.assert_close(rows[1], mean, atol=1e-5, rtol=0)
+    assert list(hear_waves(listening, [])) == []
+
+
+def test_models_that_share_a_tower_share_what_it_heard(tiny_clap, feeling_corpus):
+    corpus = feeling_corpus(n_each=1)
+    before = embed_corpus(tiny_clap, corpus)
+    other = copy.deepcopy(tiny_clap)
+    with torch.no_grad():
+        other.model.audio_projection.linear1.weight.neg_()
+    listening = Listening(other)
+    after = embed_corpus(listening, corpus)
+    assert listening.n_heard == 0
+    assert not torch.allclose(before.embeddings, after.embeddings, atol=1e-2)
+    waves = [corpus.read(i) for i in range(len(corpus))]
+    own = other.embed_audio(waves, cache=False)
+    torch.testing.assert_close(after.embeddings, own, atol=1e-5, rtol=0)
 
 
 def test_reading_ahead_keeps_order_and_says_what_is_bad():
@@ -165,10 +194,10 @@ def test_reading_stops_when_nobody_asks_for_more():
 
 def test_an_interrupted_run_keeps_what_it_heard(tiny_clap, feeling_corpus):
     corpus = feeling_corpus(n_each=5)
-    truly, n_calls = tiny_clap.embed_mels, []
+    truly, n_calls = tiny_clap.hear_mels, []
 
     class Interrupted(Listening):
-        def embed_mels(self, mels, *, batch_size=64):
+        def hear_mels(self, mels, *, batch_size=64):
             if n_calls:
                 raise KeyboardInterrupt
             n_calls.append(1)
@@ -189,7 +218,7 @@ def test_waves_are_remembered_by_their_samples(tiny_clap):
         raise AssertionError("asked again")
 
     again = copy.copy(tiny_clap)
-    again.embed_mels = deaf
+    again.hear_mels = deaf
     assert torch.equal(again.embed_audio(waves), first)
     assert torch.equal(again.embed_audio([w.numpy() for w in waves]), first)
     for changed in (

@@ -33,7 +33,7 @@ def test_no_method_hears_anything(tiny_clap, monkeypatch, judges):
     def deaf(*_, **__):
         raise AssertionError("a text-trained method asked for audio")
 
-    monkeypatch.setattr(type(tiny_clap), "embed_mels", deaf)
+    monkeypatch.setattr(type(tiny_clap), "hear_mels", deaf)
     monkeypatch.setattr(type(tiny_clap), "embed_audio", deaf)
     again = text_judges(tiny_clap, tiny_clap, seed=0)
     for method, judge in again.items():
