@@ -50,7 +50,8 @@ class Clap:
         dim: Width of the joint space.
         width: Of what the audio tower says, before the layers above it.
         name: What it was loaded as.
-        history: After fine-tuning, a table with one row per epoch; else None.
+        history: After fine-tuning, a table with a row for each epoch (or step, if there
+            were no epochs); else None.
     """
 
     def __init__(

@@ -71,7 +71,7 @@ def finetune_clep(
 
     Returns:
         A new `Clap`; ``history`` has the columns epoch, loss, seconds and, with
-        `validation`, validation_uar.
+        `validation`, validation_uar; for a recipe without epochs, step and loss.
 
     Raises:
         ValueError: An emotion that the corpus lacks, or fewer than two emotions.
@@ -118,6 +118,7 @@ def finetune_clep(
         recipe=recipe,
         targets=None if targets is None else targets[kept],
         sampling=balance(corpus)[kept],
+        speakers=_speakers(corpus)[kept],
         seed=seed,
         progress=progress,
         checkpoint=None if checkpoint is None else Path(checkpoint),
@@ -141,6 +142,12 @@ def balance(corpus: Corpus, *, power: float = 0.5) -> np.ndarray:
     """
     groups = corpus.clips.groupby(["corpus", "emotion"])["path"].transform("size")
     return groups.to_numpy(dtype=np.float64) ** -power
+
+
+def _speakers(corpus: Corpus) -> np.ndarray:
+    """Name each clip's speaker: two corpora may call theirs alike."""
+    names = corpus.clips["corpus"].astype(str) + "|"
+    return (names + corpus.clips["speaker"].astype(str)).to_numpy()
 
 
 def _judge(validation: Corpus, clap: Clap, emotions: Sequence[str]):

@@ -16,7 +16,6 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,7 @@ import torch
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from clepdg_lib.aspects import Aspect, Sentences
 from clepdg_lib.augmentation import augment, start_elsewhere
 from clepdg_lib.clap import Clap
 from clepdg_lib.frozen import hear_frozen
@@ -33,27 +33,11 @@ from clepdg_lib.passes import freeze, listen
 from clepdg_lib.processes import has_screen
 from clepdg_lib.recipe import Recipe
 from clepdg_lib.trainer import Trainer
+from clepdg_lib.voices import Voices
 
 __all__ = ["Aspect", "Recipe", "augment", "label_aware_loss", "train_towers"]
 
 PROBE_BATCH, PROBE_LEARNING_RATE = 256, 2e-3
-
-
-@dataclass(frozen=True)
-class Aspect:
-    """Something about a clip that sentences can say.
-
-    Attributes:
-        name: For the log.
-        sentences: For each of ``A`` levels, the sentences that say it.
-        labels: (n,) or (n, V) level of every clip (and version), -1 if unknown.
-        weight: Share in the loss.
-    """
-
-    name: str
-    sentences: Sequence[Sequence[str]]
-    labels: np.ndarray
-    weight: float = 1.0
 
 
 def train_towers(
@@ -65,6 +49,7 @@ def train_towers(
     targets: np.ndarray | None = None,
     moments: np.ndarray | None = None,
     sampling: np.ndarray | None = None,
+    speakers: np.ndarray | None = None,
     seed: int = 0,
     progress: bool = True,
     checkpoint: Path | None = None,
@@ -81,6 +66,7 @@ def train_towers(
             beside, NaN where unknown; the layer that predicts them is dropped after.
         moments: (n, T, e) the same for each of the ``T`` moments of a clip.
         sampling: (n,) relative chance of each clip; default all alike.
+        speakers: (n,) who speaks; a recipe with `other_voices` exchanges them.
         seed: Of weights, batches and augmentation.
         progress: Show a bar.
         checkpoint: File to resume from and to write after every epoch.
@@ -88,14 +74,15 @@ def train_towers(
             into the history.
 
     Returns:
-        A new `Clap` whose ``history`` has a row per epoch.
+        A new `Clap` whose ``history`` has a row per epoch; without epochs, one for
+        each step in which the layers above the tower learned.
 
     Raises:
         ValueError: No clip has a known level in any aspect, sizes differ, or the
             checkpoint belongs to another training.
     """
     recipe = recipe or Recipe()
-    _check(mels, aspects, targets, sampling)
+    _check(mels, aspects, targets, sampling, speakers)
     check_moments(moments, clap.model, n=len(mels))
     n_steps = max(1, math.ceil(len(mels) / recipe.batch_size))
     chances = torch.ones(len(mels)) if sampling is None else torch.tensor(sampling)
@@ -117,11 +104,13 @@ def train_towers(
             n_targets=n_targets,
             n_of_moment=n_of_moment,
         )
-        sentences = _Sentences(trainer, aspects)
+        sentences = Sentences(trainer, aspects)
         first = 0 if checkpoint is None else trainer.resume(checkpoint, plan=plan)
         if first == 0 and recipe.probe_steps > 0:
             generator.manual_seed(seed)
-            _probe_first(trainer, sentences, mels, targets, chances, generator)
+            _probe_first(
+                trainer, sentences, mels, targets, chances, speakers, generator
+            )
         bar = tqdm(
             total=recipe.epochs * n_steps,
             initial=first * n_steps,
@@ -168,36 +157,45 @@ def train_towers(
             if checkpoint is not None and trainer.team.leads:
                 trainer.save(checkpoint, epoch=epoch + 1, plan=plan)
         bar.close()
-    trainer.average.history = pd.DataFrame(trainer.history)
+    trainer.average.history = pd.DataFrame(trainer.history or trainer.probing)
     return trainer.average
 
 
 def _probe_first(
     trainer: Trainer,
-    sentences: _Sentences,
+    sentences: Sentences,
     mels: np.ndarray,
     targets: np.ndarray | None,
     chances: torch.Tensor,
+    speakers: np.ndarray | None,
     generator: torch.Generator,
 ) -> None:
     """Train the layers above the audio tower on what the tower says untrained."""
-    found = hear_frozen(trainer, mels.reshape(-1, *mels.shape[2:]))
+    pictures = mels.reshape(-1, *mels.shape[2:])
+    found = hear_frozen(trainer.average, pictures, team=trainer.team)
     found = found.view(*mels.shape[:2], -1)  # (n, V, width)
     steps, weight_decay = trainer.recipe.probe_steps, trainer.recipe.weight_decay
+    share = 0.0 if speakers is None else trainer.recipe.other_voices
+    voices = Voices(found, speakers) if share else None
     optimiser = torch.optim.AdamW(
         trainer.above, lr=PROBE_LEARNING_RATE, weight_decay=weight_decay
     )
     # To zero, by a cosine: at a constant rate the last step decides, and a rounding
     # error in one picture moved the recall of unseen speakers by several points.
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    for _ in range(steps):
+    for step in range(steps):
         rows = torch.multinomial(
             chances.double(), PROBE_BATCH, True, generator=generator
         ).numpy()
         versions = torch.randint(
             mels.shape[1], (len(rows),), generator=generator
         ).numpy()
-        audio, said = trainer.project(found[rows, versions])
+        heard = found[rows, versions]
+        if voices is not None:
+            heard = voices.exchange(
+                heard, rows, versions, share=share, generator=generator
+            )
+        audio, said = trainer.project(heard)
         loss = _contrast(trainer, sentences, audio, rows, versions, generator)
         if targets is not None and trainer.recipe.target_weight > 0:
             loss = loss + trainer.recipe.target_weight * miss(said, targets[rows])
@@ -205,6 +203,7 @@ def _probe_first(
         loss.backward()
         optimiser.step()
         schedule.step()
+        trainer.probing.append({"step": step + 1, "loss": float(loss.detach())})
     trainer.start_average()
 
 
@@ -243,7 +242,7 @@ def label_aware_loss(
 
 def _contrast(
     trainer: Trainer,
-    sentences: _Sentences,
+    sentences: Sentences,
     audio: torch.Tensor,
     rows: np.ndarray,
     versions: np.ndarray,
@@ -263,33 +262,12 @@ def _contrast(
     return loss
 
 
-class _Sentences:
-    """A sentence for each level of an aspect; those of a frozen tower are kept."""
-
-    def __init__(self, trainer: Trainer, aspects: Sequence[Aspect]) -> None:
-        self.trainer, self.aspects = trainer, aspects
-        self.known: list[list[torch.Tensor]] | None = None
-        if not trainer.tunes_text:  # it says the same every time: ask it once
-            device = trainer.clap.device
-            self.known = [
-                [trainer.clap.embed_text(list(s)).to(device) for s in aspect.sentences]
-                for aspect in aspects
-            ]
-
-    def draw(self, k: int, generator: torch.Generator) -> torch.Tensor:
-        """One sentence for each level of aspect k: (A, dim)."""
-        levels = self.aspects[k].sentences
-        picks = [int(torch.randint(len(s), (1,), generator=generator)) for s in levels]
-        if self.known is not None:
-            return torch.stack([self.known[k][a][i] for a, i in enumerate(picks)])
-        return self.trainer.read([levels[a][i] for a, i in enumerate(picks)])
-
-
 def _check(
     mels: np.ndarray,
     aspects: Sequence[Aspect],
     targets: np.ndarray | None,
     sampling: np.ndarray | None,
+    speakers: np.ndarray | None,
 ) -> None:
     if mels.ndim != 4 or len(mels) == 0:
         raise ValueError(
@@ -297,7 +275,7 @@ def _check(
             "bands) with at least one clip"
         )
     given = {f"aspect {a.name!r}": a.labels for a in aspects}
-    given |= {"targets": targets, "sampling": sampling}
+    given |= {"targets": targets, "sampling": sampling, "speakers": speakers}
     for name, values in given.items():
         if values is not None and len(values) != len(mels):
             raise ValueError(f"{name} has {len(values)} rows for {len(mels)} clips")

@@ -24,6 +24,8 @@ class Recipe:
         dropout: Part of what the audio tower says that the layers above it must do
             without, another part for each clip and step: few corpora teach them to
             lean on little.
+        other_voices: Part of the clips that, while the layers above the tower learn
+            alone, are given the voice of another speaker; see `voices.Voices`.
         text_learning_rate: For the text tower, 0 to leave it frozen.
         weight_decay: AdamW's.
         averaging: Decay of the moving average of the weights that is returned.
@@ -52,6 +54,7 @@ class Recipe:
     tower_share: float = 0.2
     probe_steps: int = 600
     dropout: float = 0.0
+    other_voices: float = 0.0
     text_learning_rate: float = 0.0
     weight_decay: float = 0.05
     averaging: float = 0.99

@@ -47,6 +47,7 @@ class Trainer:
         head: The layer that predicts measurements.
         tracker: The layer that predicts those of a moment.
         history: A row for each epoch.
+        probing: A row for each step before the first.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Trainer:
         self.team = team or Team()
         self.n_done = 0
         self.history: list[dict[str, float]] = []
+        self.probing: list[dict[str, float]] = []
         self.fast = fast_precision(clap.device, recipe.precision)
         student = self.clap.model.train()
         if recipe.gradient_checkpointing:

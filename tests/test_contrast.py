@@ -252,6 +252,13 @@ def test_a_tiny_corpus_is_learned_by_heart(tiny_clap, tones, train):
     assert losses.iloc[-3:].mean() < 0.5 * losses.iloc[:3].mean()
 
 
+def test_without_epochs_the_history_is_of_the_layers_above(train):
+    tuned = train(epochs=0, probe_steps=30)
+    assert list(tuned.history["step"]) == list(range(1, 31))
+    losses = tuned.history["loss"]
+    assert losses.iloc[-5:].mean() < losses.iloc[:5].mean()
+
+
 def test_measurements_are_predicted_beside(tiny_clap, tones):
     mels, labels = tones
     targets = np.stack([labels * 2.0 - 1, np.full(8, np.nan)], axis=1)

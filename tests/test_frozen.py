@@ -1,30 +1,31 @@
 """A tower that keeps still is asked once for each picture, whoever asks."""
 
+import copy
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
 
 from clepdg_lib import frozen
-from clepdg_lib.recipe import Recipe
-from clepdg_lib.trainer import Trainer
+from clepdg_lib.clap import Clap
+from clepdg_lib.processes import Team
+
+pytestmark = pytest.mark.usefixtures("private_cache")
 
 
 @pytest.fixture
 def heard(monkeypatch):
-    """Count the pictures that towers are asked about, and forget them all before."""
-    counts, hear = [], Trainer.hear
+    """Count the pictures that towers are asked about."""
+    counts, hear = [], Clap.hear_mels
 
-    def count(trainer, pictures):
-        counts.append(len(pictures))
-        return hear(trainer, pictures)
+    def count(clap, mels, **how):
+        counts.append(len(mels))
+        return hear(clap, mels, **how)
 
-    monkeypatch.setattr(Trainer, "hear", count)
-    monkeypatch.setattr(frozen, "_said", {})
+    monkeypatch.setattr(Clap, "hear_mels", count)
     return counts
-
-
-def trainer(clap, **changes):
-    return Trainer(clap, Recipe(precision="float32", **changes), n_steps=1)
 
 
 def draw(clap, n):
@@ -36,36 +37,67 @@ def draw(clap, n):
 def test_a_picture_is_heard_once_in_whatever_company(tiny_clap, heard, monkeypatch):
     monkeypatch.setattr(frozen, "TOGETHER", 4)
     pictures = draw(tiny_clap, 9)
-    first = frozen.hear_frozen(trainer(tiny_clap), pictures[:6])
-    assert heard == [4, 2]
-    again = frozen.hear_frozen(trainer(tiny_clap), pictures[[8, 3, 3, 0, 7, 8]])
+    first = frozen.hear_frozen(tiny_clap, pictures[:6])
+    assert heard == [4, 2] and first.shape == (6, tiny_clap.width)
+    again = frozen.hear_frozen(tiny_clap, pictures[[8, 3, 3, 0, 7, 8]])
     assert heard == [4, 2, 2], "the eighth and the ninth were new"
     assert torch.equal(again[[1, 2, 3]], first[[3, 3, 0]])
-    student = trainer(tiny_clap)
-    student.wake_tower(awake=False)
-    with torch.no_grad():
-        picture = torch.from_numpy(pictures[8:9]).float().unsqueeze(1)
-        alone = student.hear(picture).mean(dim=1)
-    torch.testing.assert_close(again[[0, 5]], alone.expand(2, -1))
+    alone = tiny_clap.hear_mels(torch.from_numpy(pictures[8:9]).unsqueeze(1))
+    torch.testing.assert_close(again[[0, 5]], alone.expand(2, -1), atol=1e-5, rtol=0)
 
 
-def test_another_tower_is_asked_anew(tiny_clap, heard):
+def test_another_tower_is_asked_anew_and_other_layers_above_are_not(tiny_clap, heard):
     pictures = draw(tiny_clap, 3)
-    before = frozen.hear_frozen(trainer(tiny_clap), pictures)
-    moved = trainer(tiny_clap)
+    before = frozen.hear_frozen(tiny_clap, pictures)
+    other = copy.deepcopy(tiny_clap)
     with torch.no_grad():
-        for weight in moved.clap.model.audio_model.parameters():
+        for weight in other.model.audio_projection.parameters():
             weight.add_(0.05 * torch.randn_like(weight))
-    after = frozen.hear_frozen(moved, pictures)
+    assert torch.equal(frozen.hear_frozen(other, pictures), before)
+    assert heard == [3]
+    with torch.no_grad():
+        for weight in other.model.audio_model.parameters():
+            weight.add_(0.05 * torch.randn_like(weight))
+    after = frozen.hear_frozen(other, pictures)
     assert heard == [3, 3] and not torch.allclose(before, after)
 
 
-def test_the_tower_is_awake_again_and_remembers_no_more_than_it_may(
-    tiny_clap, heard, monkeypatch
-):
-    monkeypatch.setattr(frozen, "MOST", 2)
-    student, pictures = trainer(tiny_clap), draw(tiny_clap, 3)
-    frozen.hear_frozen(student, pictures)
-    assert student.clap.model.audio_model.training
-    frozen.hear_frozen(student, pictures)
-    assert heard == [3, 3]
+def test_an_interrupted_hearing_keeps_what_it_heard(tiny_clap, monkeypatch):
+    monkeypatch.setattr(frozen, "TOGETHER", 2)
+    pictures, truly, calls = draw(tiny_clap, 6), Clap.hear_mels, []
+
+    def breaks(clap, mels, **how):
+        calls.append(len(mels))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return truly(clap, mels, **how)
+
+    monkeypatch.setattr(Clap, "hear_mels", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        frozen.hear_frozen(tiny_clap, pictures)
+    frozen.hear_frozen(tiny_clap, pictures)
+    assert calls == [2, 2, 2, 2], "four of six had been heard"
+
+
+def test_two_processes_hear_half_each(tiny_clap, heard):
+    pictures = draw(tiny_clap, 8)
+    parts, both = [], threading.Barrier(2)
+
+    class Half(Team):
+        def __init__(self, rank):
+            self.rank, self.size = rank, 2
+
+        def collect(self, own):
+            parts.append(own)
+            both.wait()
+            return parts
+
+    def work(rank):
+        return frozen.hear_frozen(copy.deepcopy(tiny_clap), pictures, team=Half(rank))
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(work, (0, 1))
+    assert heard == [4, 4]
+    assert torch.equal(first, second)
+    alone = tiny_clap.hear_mels(torch.from_numpy(pictures).unsqueeze(1))
+    torch.testing.assert_close(first, alone, atol=1e-5, rtol=0)
