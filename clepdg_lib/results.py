@@ -25,6 +25,7 @@ from clepdg_lib.score_tables import (
     CORPORA,
     marked,
     write_number,
+    write_recipes,
     write_scores,
     write_table,
 )
@@ -84,6 +85,7 @@ def render(name: str, *, project: Path = PROJECT) -> str:
     found = json.loads(file.read_text(encoding="utf-8"))
     kinds: dict[str, Callable[[dict], str]] = {
         "method": write_scores,
+        "recipe": write_recipes,
         "task": _tasks,
         "campaign": _campaigns,
         "figure": _speed,

@@ -49,6 +49,45 @@ def write_scores(found: dict) -> str:
     return "\n".join(parts)
 
 
+def mean_recipes(rows: Sequence[dict]) -> pd.DataFrame:
+    """Mean scores of each recipe over the pairs left out, best on text alone first.
+
+    Args:
+        rows: As `data/choose_recipe.py` keeps them, of one model.
+
+    Returns:
+        A row for each recipe: the scores, of them "words" also by corpus, and "pairs".
+    """
+    frame = pd.DataFrame(rows)
+    by_corpus = frame.pivot_table(
+        index="recipe", columns="test", values="words", aggfunc="mean"
+    )
+    by_recipe = frame.groupby("recipe")
+    means = by_recipe.mean(numeric_only=True).drop(columns="seed")
+    means["pairs"] = by_recipe["left_out"].agg(lambda out: len(set(map(tuple, out))))
+    return means.join(by_corpus).sort_values("words", ascending=False)
+
+
+def write_recipes(found: dict) -> str:
+    """Tables of the recipes that were tried, of each model that they were tried on."""
+    parts = []
+    for model in dict.fromkeys(row["model"] for row in found["rows"]):
+        means = mean_recipes([row for row in found["rows"] if row["model"] == model])
+        scores = means.drop(columns="pairs")
+        heads = ["recipe", *(CORPORA.get(name, name) for name in scores), "pairs"]
+        lines = [
+            [
+                name,
+                *(_cell(row[[score]]) for score in scores),
+                str(means["pairs"][name]),
+            ]
+            for name, row in scores.iterrows()
+        ]
+        parts.append(f"**UAR** (started from `{model}`):\n")
+        parts.append(write_table(heads, lines))
+    return "\n".join(parts)
+
+
 def _choices(choices: Sequence[dict]) -> str:
     """A row for each left-out corpus, a column for each rule of selection."""
     frame = pd.DataFrame(choices)

@@ -20,8 +20,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
-
 from clepdg_lib.benchmark import train_on, training_of
 from clepdg_lib.clap import Clap, embed_corpus, load_clap
 from clepdg_lib.contrast import Recipe
@@ -31,6 +29,7 @@ from clepdg_lib.files import write_atomically
 from clepdg_lib.gap import close_gap, transductive_centre
 from clepdg_lib.material import REAL, Material, load_all, prepare
 from clepdg_lib.points import text_points
+from clepdg_lib.score_tables import mean_recipes
 from clepdg_lib.transfer import fit_on_points
 
 START = Recipe(
@@ -53,12 +52,18 @@ RECIPES: dict[str, dict] = {
     "200 steps, dropout .5": {"dropout": 0.5},
     "300 steps, dropout .5": {"probe_steps": 300, "dropout": 0.5},
     "200 steps, dropout .5, strong decay": {"dropout": 0.5, "weight_decay": 1.0},
+    "200 steps, other voices": {"other_voices": 1.0},
+    "200 steps, dropout .5, half other voices": {"dropout": 0.5, "other_voices": 0.5},
+    "200 steps, dropout .5, other voices": {"dropout": 0.5, "other_voices": 1.0},
+    "300 steps, dropout .5, other voices": {
+        **{"probe_steps": 300, "dropout": 0.5, "other_voices": 1.0},
+    },
     "one epoch, gently": {
-        **{"dropout": 0.5, "epochs": 1},
+        **{"dropout": 0.5, "other_voices": 1.0, "epochs": 1},
         **{"learning_rate": 2e-4, "tower_share": 0.1},
     },
-    "one epoch": {"dropout": 0.5, "epochs": 1},
-    "three epochs": {"dropout": 0.5, "epochs": 3},
+    "one epoch": {"dropout": 0.5, "other_voices": 1.0, "epochs": 1},
+    "three epochs": {"dropout": 0.5, "other_voices": 1.0, "epochs": 3},
 }
 
 
@@ -75,7 +80,7 @@ def main() -> None:
     except CorpusError as error:
         raise SystemExit(f"all four corpora are needed: {error}") from error
     materials = {name: prepare(corpus, clap) for name, corpus in corpora.items()}
-    rows = json.loads(args.json.read_text()) if args.json.is_file() else []
+    rows = json.loads(args.json.read_text())["rows"] if args.json.is_file() else []
     for name in args.only or RECIPES:
         recipe = replace(START, **RECIPES[name])
         for pair in itertools.combinations(REAL, 2):
@@ -87,9 +92,9 @@ def main() -> None:
                 clap, corpora, materials, pair, recipe=recipe, seed=args.seed
             )
             rows += [{**about, **row} for row in found]
-            write_atomically(args.json, json.dumps(rows, indent=1) + "\n")
+            write_atomically(args.json, json.dumps({"rows": rows}, indent=1) + "\n")
         own = [row for row in rows if row["model"] == args.model]
-        print(table(own).round(4).to_string(), flush=True)
+        print(mean_recipes(own).round(4).to_string(), flush=True)
 
 
 def try_pair(
@@ -134,16 +139,6 @@ def try_pair(
             }
         )
     return rows
-
-
-def table(rows: Sequence[dict]) -> pd.DataFrame:
-    """Mean UAR of each recipe over pairs, by the headline's score from the best on."""
-    frame = pd.DataFrame(rows).drop(columns=["model", "left_out", "seed"])
-    by_corpus = frame.pivot_table(
-        index="recipe", columns="test", values="words", aggfunc="mean"
-    )
-    means = frame.drop(columns="test").groupby("recipe").mean()
-    return means.join(by_corpus).sort_values("words", ascending=False)
 
 
 if __name__ == "__main__":

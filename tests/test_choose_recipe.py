@@ -69,6 +69,8 @@ def test_recipes_differ_in_what_their_names_say(script):
     for name, recipe in made.items():
         assert ("dropout" in name or "epoch" in name) == (recipe.dropout > 0), name
         assert ("epoch" in name) == (recipe.epochs > 0), name
+        voiced = "voices" in name or "epoch" in name
+        assert voiced == (recipe.other_voices > 0), name
 
 
 def test_without_the_corpora_it_says_what_is_missing(script, monkeypatch):

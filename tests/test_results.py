@@ -219,3 +219,25 @@ def test_what_ships_tells_what_the_recordings_told():
     both = pd.DataFrame(found).dropna()
     assert set(found["loco"].index) == set(both.index)
     assert (both["loco"] - both["loco-audio"]).abs().max() < 0.01
+
+
+def test_recipes_are_listed_by_their_mean_over_pairs(project):
+    pairs = [["emodb", "tess"], ["emodb", "nemo"]]
+    rows = [
+        {
+            **{"model": "clap-mini", "recipe": recipe, "left_out": pair, "seed": seed},
+            **{"test": test, "words": words + 0.2 * (test == "emodb"), "probe": 0.5},
+        }
+        for recipe, words in (("slow", 0.3), ("quick", 0.5))
+        for pair in pairs[: 2 if recipe == "quick" else 1]
+        for seed in (0, 1)
+        for test in pair
+    ]
+    (project / "data" / "results" / "recipes.json").write_text(
+        json.dumps({"rows": rows})
+    )
+    lines = render("recipes", project=project).splitlines()
+    assert lines[0].startswith("**UAR** (started from `clap-mini`)")
+    assert lines[2] == "| recipe | words | probe | EMO-DB | nEMO | TESS | pairs |"
+    assert lines[4] == "| quick | .600 | .500 | .700 | .500 | .500 | 2 |"
+    assert lines[5] == "| slow | .400 | .500 | .500 | – | .300 | 1 |"
