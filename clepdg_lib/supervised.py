@@ -35,9 +35,6 @@ from clepdg_lib.pictures import clip_generator
 from clepdg_lib.verdicts import Verdict, summarise
 
 N_FOLDS = 4  # or one for each speaker, of whom TESS has two
-# `LOCO_RECIPE` was chosen elsewhere and counts epochs; a small corpus is given more of
-# them, until so many clips were drawn.
-N_DRAWS = 12_000
 SEVERITIES = (1.0, 2.0, 3.0)
 N_SHIFTED = 200  # clips of a corpus's test speakers that are put into every place
 NO_PROBLEMS = pd.DataFrame(columns=["path", "problem"])
@@ -62,7 +59,7 @@ def supervise(
         clap: Where every fine-tuning starts.
         names: Corpora.
         seeds: All folds anew for each; the speakers are divided alike.
-        recipe: Of the fine-tuning; its epochs give way to `N_DRAWS`.
+        recipe: Of the fine-tuning.
         work: Folder that keeps finished models.
         progress: Show bars.
 
@@ -81,13 +78,13 @@ def supervise(
             for i, fold in enumerate(leave_groups_out(speakers, n_folds=n_folds)):
                 train = np.isin(np.arange(len(speakers)), fold.train)
                 known = material.select(train)
-                clep = _train(
-                    clap,
-                    [known],
+                clep = train_once(
+                    *(clap, lambda known=known: [known]),
+                    name=f"inside-{name}-{i}",
                     emotions=known.corpus.emotions,
                     recipe=recipe,
                     seed=seed,
-                    kept=work and (work, f"{name}-{i}"),
+                    work=work,
                     progress=progress,
                 )
                 by_clep = embed_corpus(clep, material.corpus, progress=progress)
@@ -154,13 +151,12 @@ def shift_places(
     panel: list[tuple[str, Clap, Judges]] = []
     for seed in seeds:
         for setting, materials in ways.items():
-            clep = _train(
-                clap,
-                materials,
-                emotions=EMOTIONS,
+            clep = train_once(
+                *(clap, lambda materials=materials: materials),
+                name=f"inside-{setting}",
                 recipe=recipe,
                 seed=seed,
-                kept=work and (work, setting),
+                work=work,
                 progress=progress,
             )
             training = Training.of(embed_corpus(clep, shared, progress=progress))
@@ -206,30 +202,6 @@ def join_verdicts(parts: Sequence[Verdict]) -> Verdict:
         first,
         truth=np.concatenate([p.truth for p in parts]),
         guess=np.concatenate([p.guess for p in parts]),
-    )
-
-
-def _train(
-    clap: Clap,
-    known: Sequence[Material],
-    *,
-    emotions: Sequence[str],
-    recipe: Recipe,
-    seed: int,
-    kept: tuple[Path, str] | None,
-    progress: bool,
-) -> Clap:
-    n = sum(len(m.pictures) for m in known)
-    recipe = replace(recipe, epochs=max(recipe.epochs, round(N_DRAWS / n)))
-    work, name = kept or (None, "")
-    return train_once(
-        *(clap, lambda: known),
-        name=f"inside-{name}",
-        emotions=emotions,
-        recipe=recipe,
-        seed=seed,
-        work=work,
-        progress=progress,
     )
 
 
