@@ -47,7 +47,7 @@ from clepdg_lib.verdicts import Verdict, summarise
 # that share it share what it heard. All that was tried: data/results/README.md.
 LOCO_RECIPE = Recipe(
     epochs=0,
-    probe_steps=200,
+    probe_steps=300,
     dropout=0.5,
     other_voices=1.0,
     target_weight=5.0,

@@ -92,7 +92,7 @@ def close_gap(
     )
 
 
-def transductive_centre(audio: Tensor, *, mean_text: Tensor | None = None) -> Tensor:
+def transductive_centre(audio: Tensor, *, home: Tensor | None = None) -> Tensor:
     """Replace a test corpus's own mean; *transductive*, never a headline number.
 
     It needs all test clips at once (no labels), which a recogniser that meets one
@@ -100,15 +100,17 @@ def transductive_centre(audio: Tensor, *, mean_text: Tensor | None = None) -> Te
 
     Args:
         audio: ``(n, dim)``, the whole test corpus.
-        mean_text: ``(dim,)`` to centre on; None centres on the origin.
+        home: ``(dim,)`` to centre on: where the classifier is at home, such as the
+            mean of the audio that a CLEP learned from, or of the text points; None
+            centres on the origin.
 
     Returns:
         ``(n, dim)``, L2-normalised.
     """
     audio = check_embeddings(audio, name="audio")
     centred = audio - audio.mean(dim=0)
-    if mean_text is not None:
-        centred = centred + mean_text.float()
+    if home is not None:
+        centred = centred + home.float()
     return functional.normalize(centred, dim=-1)
 
 

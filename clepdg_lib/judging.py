@@ -110,7 +110,9 @@ class Judges:
         Returns:
             A `Verdict` for each method; again with the gap closed by the mean of the
             training corpora; again, marked transductive, with the clips' own mean
-            replaced. `audio-probe` has no gap to close.
+            replaced by that of the training corpora's audio, which the CLEP learned
+            to lay beside its sentences (for `clap-zero-shot`, which learned from none
+            of it, by that of the sentences). `audio-probe` has no gap to close.
         """
         about = {"setting": setting, "test": test, "seed": self.seed}
         about["selection"] = SELECTED_BY.get(setting, "none")
@@ -121,14 +123,14 @@ class Judges:
             heard = heard_by_clap if plain else heard_by_clep
             home = mean_text
             ways: list[tuple[dict, Tensor]] = [({}, heard.embeddings)]
-            if method == "audio-probe":
+            if self.training is not None and not plain:
                 home = self.training.mean
-            elif self.training is not None and not plain:
-                moved = close_gap(
-                    heard.embeddings, mean_audio=self.training.mean, mean_text=mean_text
-                )
-                ways.append(({"gap_correction": "mean-shift"}, moved))
-            centred = transductive_centre(heard.embeddings, mean_text=home)
+                if method != "audio-probe":
+                    moved = close_gap(
+                        heard.embeddings, mean_audio=home, mean_text=mean_text
+                    )
+                    ways.append(({"gap_correction": "mean-shift"}, moved))
+            centred = transductive_centre(heard.embeddings, home=home)
             ways.append(({"transductive": True}, centred))
             truth = heard.clips["emotion"].to_numpy(dtype=str)
             for marks, points in ways:

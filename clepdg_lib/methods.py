@@ -24,6 +24,7 @@ from clepdg_lib.acpt import (
     random_contexts,
     tune_contexts,
 )
+from clepdg_lib.cache import weights_key
 from clepdg_lib.captions import CANONICAL, ENVIRONMENT_PHRASES, TEMPLATES
 from clepdg_lib.clap import Clap
 from clepdg_lib.corpora import EMOTIONS
@@ -47,12 +48,17 @@ METHODS = (
     "clep-dg",
 )
 CONTROLS = ("text-classifier", "random-contexts", "caption-contexts", "text-drift")
+MOST = 32  # towers, sets of emotions and seeds whose judges are remembered
+_fitted: dict[tuple, dict[str, TextClassifier]] = {}
 
 
 def text_judges(
     clap: Clap, clep: Clap, emotions: Sequence[str] = EMOTIONS, *, seed: int = 0
 ) -> dict[str, TextClassifier]:
-    """Fit every text-trained method.
+    """Fit every text-trained method, or remember what came of the same towers.
+
+    A benchmark judges dozens of CLEPs whose text tower is the CLAP's: what is fitted on
+    sentences cannot tell them apart, so it is fitted once while the process lives.
 
     Args:
         clap: Before fine-tuning; `clap-zero-shot` is its own.
@@ -64,6 +70,29 @@ def text_judges(
         Method -> classifier, in the order of `METHODS`.
     """
     emotions = tuple(emotions)
+    key = _reader(clep), emotions, seed
+    if key not in _fitted:
+        while len(_fitted) >= MOST:
+            del _fitted[next(iter(_fitted))]
+        _fitted[key] = _fit_judges(clep, emotions, seed)
+    return {
+        "clap-zero-shot": zero_shot(clap, emotions),
+        "clep-zero-shot": zero_shot(clep, emotions),
+        "clep-zero-shot-ensemble": zero_shot(clep, emotions, templates=TEMPLATES),
+        **_fitted[key],
+    }
+
+
+def _reader(clap: Clap) -> str:
+    """Name a text tower with the layers above it."""
+    weights = clap.model.state_dict()
+    own = {name: weights[name] for name in weights if name.startswith("text_")}
+    return weights_key("reads", own)
+
+
+def _fit_judges(
+    clep: Clap, emotions: tuple[str, ...], seed: int
+) -> dict[str, TextClassifier]:
     plain = text_points(clep, emotions)
     drifts = text_drifts(clep)
     tuned = tune_contexts(clep, emotions, seed=seed, progress=False)
@@ -81,9 +110,6 @@ def text_judges(
     far = drifts.norm(dim=1).mean().item()
     noisy = jitter_points(plain, noise_std=far, n_copies=2, seed=seed)
     return {
-        "clap-zero-shot": zero_shot(clap, emotions),
-        "clep-zero-shot": zero_shot(clep, emotions),
-        "clep-zero-shot-ensemble": zero_shot(clep, emotions, templates=TEMPLATES),
         "text-classifier": fit(plain),
         "gaussian-text": fit(noisy),
         "text-drift": fit(_beside(plain, _drifted(clep, emotions, drifts))),

@@ -128,7 +128,7 @@ def try_pair(
         heard = embed_corpus(clep, corpora[name].select(emotions=EMOTIONS))
         truth, audio = heard.clips["emotion"], heard.embeddings
         closed = close_gap(audio, mean_audio=known.mean, mean_text=mean_text)
-        centred = transductive_centre(audio, mean_text=mean_text)
+        centred = transductive_centre(audio, home=known.mean)
         rows.append(
             {
                 "test": name,

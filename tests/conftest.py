@@ -131,6 +131,7 @@ def quick(monkeypatch):
         "tune_contexts": {"n_contexts": 2, "n_tokens": 1, "steps": 2},
         "fit_on_points": {"epochs": 2},
     }
+    monkeypatch.setattr(methods, "_fitted", {})
     for name, how in brief.items():
         few = functools.partial(getattr(methods, name), **how)
         monkeypatch.setattr(methods, name, few)

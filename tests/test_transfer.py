@@ -320,10 +320,10 @@ def test_closing_the_gap_repairs_a_shifted_corpus(clap):
     assert torch.allclose(nothing, shifted, atol=1e-5)
 
 
-def test_transductive_centre_can_move_to_the_text():
+def test_transductive_centre_can_move_anywhere():
     audio, _ = voices(offset=3.0)
     target = direction("target") / 4
-    moved = transductive_centre(audio, mean_text=target)
+    moved = transductive_centre(audio, home=target)
     expected = functional.normalize(audio - audio.mean(0) + target, dim=-1)
     assert torch.allclose(moved, expected, atol=1e-6)
 
