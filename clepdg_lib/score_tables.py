@@ -56,7 +56,8 @@ def mean_recipes(rows: Sequence[dict]) -> pd.DataFrame:
         rows: As `data/choose_recipe.py` keeps them, of one model.
 
     Returns:
-        A row for each recipe: the scores, of them "words" also by corpus, and "pairs".
+        A row for each recipe: the scores, of them "words" also by corpus, and how many
+        "trainings" (pairs and seeds) they are of.
     """
     frame = pd.DataFrame(rows)
     by_corpus = frame.pivot_table(
@@ -64,7 +65,8 @@ def mean_recipes(rows: Sequence[dict]) -> pd.DataFrame:
     )
     by_recipe = frame.groupby("recipe")
     means = by_recipe.mean(numeric_only=True).drop(columns="seed")
-    means["pairs"] = by_recipe["left_out"].agg(lambda out: len(set(map(tuple, out))))
+    trained = frame["left_out"].map(tuple).astype(str) + frame["seed"].astype(str)
+    means["trainings"] = trained.groupby(frame["recipe"]).nunique()
     return means.join(by_corpus).sort_values("words", ascending=False)
 
 
@@ -73,13 +75,13 @@ def write_recipes(found: dict) -> str:
     parts = []
     for model in dict.fromkeys(row["model"] for row in found["rows"]):
         means = mean_recipes([row for row in found["rows"] if row["model"] == model])
-        scores = means.drop(columns="pairs")
-        heads = ["recipe", *(CORPORA.get(name, name) for name in scores), "pairs"]
+        scores = means.drop(columns="trainings")
+        heads = ["recipe", *(CORPORA.get(name, name) for name in scores), "trainings"]
         lines = [
             [
                 name,
                 *(_cell(row[[score]]) for score in scores),
-                str(means["pairs"][name]),
+                str(means["trainings"][name]),
             ]
             for name, row in scores.iterrows()
         ]

@@ -238,6 +238,6 @@ def test_recipes_are_listed_by_their_mean_over_pairs(project):
     )
     lines = render("recipes", project=project).splitlines()
     assert lines[0].startswith("**UAR** (started from `clap-mini`)")
-    assert lines[2] == "| recipe | words | probe | EMO-DB | nEMO | TESS | pairs |"
-    assert lines[4] == "| quick | .600 | .500 | .700 | .500 | .500 | 2 |"
-    assert lines[5] == "| slow | .400 | .500 | .500 | – | .300 | 1 |"
+    assert lines[2] == "| recipe | words | probe | EMO-DB | nEMO | TESS | trainings |"
+    assert lines[4] == "| quick | .600 | .500 | .700 | .500 | .500 | 4 |"
+    assert lines[5] == "| slow | .400 | .500 | .500 | – | .300 | 2 |"
