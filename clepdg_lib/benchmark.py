@@ -43,8 +43,8 @@ from clepdg_lib.verdicts import Verdict, summarise
 
 # Chosen by training on two of these and judging the other two: one recipe for all four,
 # so that no fold picks its own, but no corpus is without a part in the choice either.
-# The tower keeps still: letting it learn, too, came out no better there, and models
-# that share it share what it heard. All that was tried: data/results/README.md.
+# The tower keeps still: letting it learn, too, was no better where it was tried, and
+# models that share it share what it heard. All that was tried: data/results/README.md.
 LOCO_RECIPE = Recipe(
     epochs=0,
     probe_steps=300,
