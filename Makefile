@@ -12,7 +12,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 NBVAL := --nbval-lax --nbval-current-env \
-	--nbval-cell-timeout=180 --nbval-kernel-startup-timeout=60
+	--nbval-cell-timeout=400 --nbval-kernel-startup-timeout=60
 
 .DEFAULT_GOAL := help
 .PHONY: help course test test-slow speed lab student slides benchmark soak clean .venv

@@ -27,7 +27,7 @@ from clepdg_lib.lesson import LESSONS
 
 NOTEBOOKS = PROJECT / "notebooks"
 PAGES = PROJECT / "build" / "course"
-CELL_SECONDS = 180
+CELL_SECONDS = 400
 # Notebooks never fetch anything; these make a library that would try say so at once.
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
