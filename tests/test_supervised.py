@@ -130,10 +130,18 @@ def test_verdicts_of_different_methods_are_not_mixed():
         join_verdicts([one, other])
 
 
+class Forgetful(dict):
+    """Remembers nothing, so that whatever can be fitted is fitted each time."""
+
+    def __contains__(self, key):
+        return False
+
+
 @pytest.fixture
-def fitted(monkeypatch):
+def fitted(monkeypatch, trained):
     """Weights of every model trained and of every classifier fitted, in order."""
     seen = []
+    monkeypatch.setattr(methods, "_fitted", Forgetful())
 
     def watch(module, name, weights):
         real = getattr(module, name)
