@@ -3,19 +3,18 @@
 PYTHON ?= python3
 # How many notebooks and test modules to run at once in `make test`.
 WORKERS ?= 2
-# Of `make benchmark`: a whole chain of trainings each.
-SEEDS ?= 0 1 2 3 4
 # Where to take torch from, if not from the usual index: a page of wheels, for
-# instance the CPU-only one that README names.
+# instance a CPU-only one.
 TORCH_INDEX ?=
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+COURSE := $(BIN)/python notebooks/build/course.py
 NBVAL := --nbval-lax --nbval-current-env \
 	--nbval-cell-timeout=400 --nbval-kernel-startup-timeout=60
 
 .DEFAULT_GOAL := help
-.PHONY: help course test test-slow speed lab student slides benchmark soak clean .venv
+.PHONY: help course test lab student slides benchmark speed soak clean .venv
 
 help:  ## say what can be made
 	@sed -n 's/^\([a-z.-]*\):[^#]*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) \
@@ -35,9 +34,11 @@ help:  ## say what can be made
 course test: export HF_HUB_OFFLINE = 1
 course test: export TRANSFORMERS_OFFLINE = 1
 course test lab: export HF_HUB_DISABLE_TELEMETRY = 1
+# Threads that spin while they wait make a busy machine many times slower.
+course test lab: export OMP_WAIT_POLICY = PASSIVE
 
 course: .venv/.installed  ## run all notebooks, write build/course/index.html
-	$(BIN)/python -m clepdg_lib course
+	$(COURSE) run
 
 # One thread per worker: two workers with two threads each would fight for two cores.
 test: export OMP_NUM_THREADS = 1
@@ -47,49 +48,34 @@ test: .venv/.installed  ## check style, run all tests, examples and notebooks
 	$(BIN)/python -m pytest --quiet -n $(WORKERS) --dist loadscope $(NBVAL) \
 		-m "not slow" --doctest-modules clepdg_lib tests notebooks
 
-test-slow: .venv/.installed  ## LAION's full size with random weights; a few kills
-	$(BIN)/python -m pytest --quiet -m slow tests
-
-speed: .venv/.installed  ## measure this machine, write data/results/speed.json
-	$(BIN)/python -m clepdg_lib speed --json data/results/speed.json
-	$(BIN)/python -m clepdg_lib readme
-
 lab: .venv/.installed  ## open the first notebook in JupyterLab
 	$(BIN)/jupyter lab --ip=127.0.0.1 notebooks/00_welcome.ipynb
 
 student: .venv/.installed  ## write build/student: the notebooks without solutions
-	$(BIN)/python -m clepdg_lib student
+	$(COURSE) student
 
 LESSON ?= 00
 slides: .venv/.installed  ## write build/slides: one lesson (LESSON=04) as slides
-	$(BIN)/python -m clepdg_lib slides $(LESSON)
+	$(COURSE) slides $(LESSON)
 
-benchmark: .venv/.benchmark  ## leave-one-corpus-out on real speech (CLEPDG_CORPORA)
+benchmark: .venv/.installed  ## all methods on corpora left out, build/benchmark.json
 	@mkdir -p build
-	$(BIN)/python -m clepdg_lib benchmark --tier audio --work build/benchmark \
-		--seeds $(SEEDS) --json build/benchmark.json
+	$(BIN)/python -m clepdg_lib benchmark --json build/benchmark.json
 
-.venv/.benchmark: .venv/.installed
-	@$(PIP) --editable ".[benchmark]"
-	@touch $@
+speed: .venv/.installed  ## measure this machine, write data/results/speed.json
+	$(BIN)/python tests/speed/measure.py --json data/results/speed.json
+	$(BIN)/python notebooks/build/results.py
 
-# Each campaign keeps its last figures in data/results/soak.json; `readme` shows them.
+# Each campaign keeps its last figures in data/results/soak.json.
 SOAK := $(BIN)/python tests/soak
-# Other interpreters to install under and run the unit tests: those that are at hand.
-PYTHONS ?= $(shell for v in 10 11 12 13; do command -v python3.$$v; done)
 soak: export OMP_NUM_THREADS = 1
-soak: .venv/.soak  ## fuzz, cut power, fill disks, other Pythons, mutate: some hours
-	$(SOAK)/first_plot.py
+soak: .venv/.soak  ## fuzz, cut power, fill disks, mutate: some hours
+	$(BIN)/python -m pytest --quiet -m slow tests
 	$(SOAK)/fuzz_audio.py --seconds 3600 --work build/fuzz
-	$(SOAK)/fuzz_audio.py --record --work build/fuzz
 	$(SOAK)/cut_power.py --kills 200
 	$(SOAK)/no_room.py
-	$(SOAK)/no_network.py
-	$(SOAK)/in_voila.py
-	$(SOAK)/pythons.py $(PYTHONS)
-	$(SOAK)/coverage_of_tests.py
 	$(SOAK)/mutate.py --each 40
-	$(BIN)/python -m clepdg_lib readme
+	$(BIN)/python notebooks/build/results.py
 
 .venv/.soak: .venv/.installed
 	@$(PIP) --editable ".[soak]"

@@ -1,274 +1,227 @@
-"""Two towers, one space: hear a clip, read a sentence, compare.
+"""Two towers, one space: embed a clip, embed a sentence, compare.
 
-`Clap` wraps a `transformers.ClapModel` behind three verbs: `embed_audio`,
-`embed_text` and `embed_tokens`, the last for sentences of which some words are
-vectors that no vocabulary holds (soft prompts). The bundled `clap-mini` and LAION's
-checkpoints go through the same class.
-
-Source: Elizalde et al. 2023 and Wu et al. 2023 (CLAP); weights as in transformers.
-Lesson: notebooks/01_probe_clap.ipynb
-Shapes: n clips or sentences, L tokens, D text width, dim width of the joint space.
+Sources: Elizalde et al. 2023 and Wu et al. 2023 (CLAP).
+Shapes: n clips or sentences, L tokens, D width of a tower, dim of the joint space.
 """
 
 from __future__ import annotations
 
-import hashlib
+import json
 import warnings
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
+import transformers
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import ClapFeatureExtractor, ClapModel
+from tqdm.auto import tqdm
+from transformers.models.clap.modeling_clap import ClapProjectionLayer
 
-from clepdg_lib.audio import AudioError, LogMel, check_wave, read_audio, resample
-from clepdg_lib.cache import content_key, weights_key
-from clepdg_lib.embedding import EmbeddedCorpus, embed_all, embed_corpus
-from clepdg_lib.files import data_root
-from clepdg_lib.pretrained import REVISIONS, how_to_fetch, read_parts, write_parts
-from clepdg_lib.text_tower import text_features
-from clepdg_lib.tower import choose_way, hear, plain_features, project
-
-__all__ = ["BUNDLED", "Clap", "EmbeddedCorpus", "embed_corpus", "load_clap"]
+from clepdg_lib import audio, files
+from clepdg_lib.audio import AudioError
+from clepdg_lib.towers import AudioTower, HtsatTower, TextTower, build_audio_tower
 
 BUNDLED = ("clap-mini", "clep-mini")
-WORTH_CACHING = 8  # clips: below, finding the model's name takes as long as hearing
-Clip = str | Path | torch.Tensor | np.ndarray
+FORMAT = "clepdg-clap-2"  # of a folder that `Clap.save` writes
+PREPARATION = "dc, trim, level: 1"  # raise when `audio.prepare` changes a sound
+READ_AHEAD, AT_ONCE = 16, 128  # clips
+MAX_SAMPLES = 40_000_000  # of the clips that are encoded together, 160 MB
+# Commits of LAION's checkpoints: a name alone would give whatever the hub holds today.
+REVISIONS = {
+    "laion/clap-htsat-unfused": "8fa0f1c6d0433df6e97c127f64b2a1d6c0dcda8a",
+    "laion/clap-htsat-fused": "365dea6ef167def6676140ed93bbc43f84dabb28",
+    "laion/larger_clap_music_and_speech": "195c3a3e68faebb3e2088b9a79e79b43ddbda76b",
+}
+DAMAGES = (SafetensorError, json.JSONDecodeError, RuntimeError, KeyError, TypeError)
 
 
-class Clap:
-    """A CLAP model with its tokenizer and its view of sound.
-
-    Embeddings are float32, L2-normalised, one row per input, on the CPU.
-
-    Attributes:
-        model: The `ClapModel`, in evaluation mode.
-        log_mel: Turns waves into the pictures that the audio tower sees.
-        dim: Width of the joint space.
-        width: Of what the audio tower says, before the layers above it.
-        name: What it was loaded as.
-        history: After fine-tuning, a table with a row for each epoch (or step, if there
-            were no epochs); else None.
-    """
+class Clap(nn.Module):
+    """A contrastive language-audio model; embeddings are unit rows on the CPU."""
 
     def __init__(
         self,
-        model: ClapModel,
-        tokenizer: Any,
-        extractor: ClapFeatureExtractor,
+        audio_tower: AudioTower,
+        text_tower: TextTower,
         *,
+        audio_projection: nn.Module,
+        text_projection: nn.Module,
+        logit_scale: float = 1 / 0.07,
         name: str = "clap",
-        device: str | torch.device = "cpu",
     ) -> None:
-        self.model = model.to(device).eval()
-        self.tokenizer = tokenizer
-        self.extractor = extractor
-        self.log_mel = LogMel.from_extractor(extractor)
-        self.name = name
-        self.device = torch.device(device)
-        self.dim = int(model.config.projection_dim)
-        self.width = int(model.config.audio_config.hidden_size)
-        self.history: pd.DataFrame | None = None
-        self._way: Any = "untried"  # how `tower` runs it, chosen at the first clip
+        super().__init__()
+        self.audio_tower, self.text_tower = audio_tower, text_tower
+        self.audio_projection, self.text_projection = audio_projection, text_projection
+        self.logit_scale, self.name = float(logit_scale), name  # 1 / temperature
+        self.width, self.sample_rate = audio_tower.width, audio_tower.sample_rate
+        self.dim = int(list(text_projection.parameters())[-1].shape[0])
+        self.history: pd.DataFrame | None = None  # of the fine-tuning
+        self.eval().requires_grad_(False)
 
     def __repr__(self) -> str:
-        millions = sum(p.numel() for p in self.model.parameters()) / 1e6
+        millions = sum(p.numel() for p in self.parameters()) / 1e6
         return f"Clap({self.name!r}, dim={self.dim}, {millions:.1f} M parameters)"
 
-    # ---------------------------------------------------------------- sound
-    def embed_audio(
+    @property
+    def device(self) -> torch.device:
+        return self.text_tower.table.device
+
+    def with_projection(self, audio_projection: nn.Module, *, name: str) -> Clap:
+        """A model that shares all but the audio projection."""
+        parts = dict(self.named_children())
+        parts["audio_projection"] = audio_projection.to(self.device)
+        return Clap(**parts, logit_scale=self.logit_scale, name=name)
+
+    def embed_audio(self, clips: Any, **options: Any) -> Tensor:
+        """Embed clips -> (n, dim), with the options of `audio_features`."""
+        return self.project(self.audio_features(clips, **options))
+
+    def audio_features(
         self,
-        clips: Sequence[Clip] | Clip,
+        clips: Any,
         *,
         sample_rate: int = 16_000,
-        batch_size: int = 64,
+        batch_size: int = 32,
         on_error: str = "raise",
-        cache: bool = True,
         progress: bool = False,
-    ) -> torch.Tensor:
-        """Embed clips, as loud as they come.
+    ) -> Tensor:
+        """Run the audio tower on prepared clips -> (n, width).
 
-        A clip longer than the model's window is cut into evenly spaced windows that
-        cover it (`LogMel.windows`), and their mean direction stands for it.
-
-        Args:
-            clips: ``n`` paths, or 1-D float tensors or arrays at ``sample_rate``.
-            sample_rate: Of the tensors, in hertz; files say their own.
-            batch_size: Windows that go through the tower at once.
-            on_error: ``"raise"``, or ``"skip"`` to leave unusable clips out (the
-                result is then shorter) and warn with their count.
-            cache: Keep what the tower hears on disk, and use what is kept. Fewer than
-                8 clips are heard as fast as looked up, so they are heard.
-            progress: Show a bar.
-
-        Returns:
-            (n, dim) float32, L2-normalised.
-
-        Raises:
-            AudioError: A clip that is no usable sound, or no clips at all.
+        Clips are n paths, or 1-D waves at `sample_rate`; one clip stands for a list.
+        One that is unusable or silent raises an `AudioError`; "skip" leaves it out.
         """
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error is {on_error!r}; it must be 'raise' or 'skip'")
-        if isinstance(clips, (str, Path)) or getattr(clips, "ndim", 0) == 1:
-            clips = [clips]  # one clip is a list of one
-        if len(clips) == 0:
-            raise AudioError("there are no clips to embed; pass at least one")
-        problems: list[str] = []
+        sample_rate, clips = audio.check_rate(sample_rate), audio.as_clips(clips)
 
-        def on_bad(i: int, error: AudioError) -> None:
-            if on_error == "raise":
-                raise error
-            problems.append(str(error))
+        def read(i: int) -> Tensor:
+            if isinstance(clips[i], Path):
+                wave = audio.read_audio(clips[i], sample_rate=self.sample_rate)
+            else:
+                wave = audio.as_wave(clips[i], name=f"clip {i}")
+                rates = {"from_rate": sample_rate, "to_rate": self.sample_rate}
+                wave = audio.resample(wave, **rates)
+            return audio.prepare(wave, sample_rate=self.sample_rate)
 
-        def key(prefix: str, i: int) -> str:
-            if isinstance(clips[i], (str, Path)):
-                return content_key(prefix, clips[i])
-            wave = np.ascontiguousarray(clips[i])
-            about = f"{prefix}|{sample_rate}|{wave.dtype}|{wave.shape}"
-            return hashlib.sha256(about.encode() + wave.tobytes()).hexdigest()
+        options: dict[str, Any] = {"batch_size": batch_size, "progress": progress}
+        options["problems"] = {} if on_error == "skip" else None
+        rows = dict(self.stream_features(read, range(len(clips)), **options))
+        if not rows:
+            raise AudioError(f"none of {len(clips)} clips is usable; pass at least one")
+        return torch.stack(list(rows.values()))
 
-        kept, rows = embed_all(
-            self,
-            lambda i: self._wave(clips[i], sample_rate, f"clip {i}"),
-            len(clips),
-            key=key if cache and len(clips) >= WORTH_CACHING else None,
-            on_bad=on_bad,
-            ahead=not all(hasattr(clip, "ndim") for clip in clips),
-            batch_size=batch_size,
-            progress=progress,
-        )
+    def stream_features(
+        self,
+        read: Callable[[int], Tensor],
+        numbers: Sequence[int],
+        *,
+        problems: dict[int, AudioError] | None = None,
+        batch_size: int = 32,
+        progress: bool = False,
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Yield number and features (width,) of each usable clip, in order.
+
+        `read` gives its prepared wave. `problems` collects each `AudioError`, also of a
+        silent clip; where it is None, the first is raised.
+        """
+        if not batch_size >= 1:
+            raise ValueError(f"batch_size is {batch_size}; it must be 1 or more")
+        tower, waves = self.audio_tower, {}
+        bar = tqdm(numbers, desc="embedding", unit="clip", disable=not progress)
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            coming = deque(pool.submit(read, i) for i in numbers[:READ_AHEAD])
+            for k, i in enumerate(bar, start=1):
+                for ahead in numbers[k + READ_AHEAD - 1 : k + READ_AHEAD]:
+                    coming.append(pool.submit(read, ahead))
+                try:
+                    wave = coming.popleft().result()
+                    if audio.is_silent(wave):
+                        raise AudioError(f"clip {i} is silent; leave it out")
+                    waves[i] = wave
+                except AudioError as error:
+                    if problems is None:
+                        raise
+                    problems[i] = error
+                full = sum(map(len, waves.values())) > MAX_SAMPLES
+                if waves and (full or len(waves) == AT_ONCE or k == len(numbers)):
+                    rows = tower.features([*waves.values()], batch_size=batch_size)
+                    yield from zip(waves, rows, strict=True)
+                    waves.clear()
         if problems:
-            warnings.warn(
-                f"{len(problems)} of {len(clips)} clips left out; the first: "
-                f"{problems[0]}",
-                stacklevel=2,
-            )
-        if not kept:
-            raise AudioError(f"none of {len(clips)} clips is usable: {problems[0]}")
-        return rows
-
-    def embed_mels(self, mels: torch.Tensor, *, batch_size: int = 64) -> torch.Tensor:
-        """Embed log-mel pictures (n, 1, frames, mels) -> (n, dim)."""
-        return self.project(self.hear_mels(mels, batch_size=batch_size))
+            n, first = len(problems), next(iter(problems.values()))
+            warnings.warn(f"{n} clips left out; the first: {first}", stacklevel=2)
 
     @torch.no_grad()
-    def hear_mels(self, mels: torch.Tensor, *, batch_size: int = 64) -> torch.Tensor:
-        """Run the audio tower alone: (n, 1, frames, mels) -> (n, width)."""
-        if self._way == "untried":
-            self._way = choose_way(self.model, n_frames=self.log_mel.n_frames)
-        parts = [
-            hear(self.model, part.to(self.device), way=self._way).cpu()
-            for part in mels.float().split(batch_size)
-        ]
-        return torch.cat(parts)
+    def project(self, features: Tensor) -> Tensor:
+        """Embed the audio tower's features: (n, width) -> (n, dim)."""
+        embeddings = self.audio_projection(features.float().to(self.device))
+        return F.normalize(embeddings, dim=-1).cpu()
 
     @torch.no_grad()
-    def project(self, heard: torch.Tensor) -> torch.Tensor:
-        """Run the layers above the audio tower: (n, width) -> (n, dim)."""
-        return project(self.model, heard.to(self.device)).cpu()
-
-    def audio_features(self, mels: torch.Tensor) -> torch.Tensor:
-        """Embed pictures, with gradients: (n, 1, frames, mels) -> (n, dim)."""
-        return plain_features(self.model, mels)
-
-    def _wave(self, clip: Clip, sample_rate: int, name: str) -> torch.Tensor:
-        if isinstance(clip, (str, Path)):
-            return read_audio(clip, sample_rate=self.log_mel.sample_rate)
-        wave = check_wave(clip, name=name)
-        return resample(wave, from_rate=sample_rate, to_rate=self.log_mel.sample_rate)
-
-    # ----------------------------------------------------------------- text
-    @torch.no_grad()
-    def embed_text(
-        self, texts: Sequence[str] | str, *, batch_size: int = 256
-    ) -> torch.Tensor:
-        """Embed sentences -> (n, dim).
-
-        Raises:
-            ValueError: No sentences, or one that is not a string or is empty.
-        """
+    def embed_text(self, texts: Sequence[str], *, batch_size: int = 256) -> Tensor:
+        """Embed a sentence or several -> (n, dim)."""
         texts = [texts] if isinstance(texts, str) else list(texts)
-        if not texts:
-            raise ValueError("there are no sentences to embed; pass at least one")
-        for i, text in enumerate(texts):
-            if not isinstance(text, str) or not text.strip():
-                raise ValueError(
-                    f"sentence {i} is {text!r}; each must be a string with words in it"
-                )
-        parts = []
-        for start in range(0, len(texts), batch_size):
-            ids, mask = self._tokenize(texts[start : start + batch_size])
-            found = self.model.get_text_features(input_ids=ids, attention_mask=mask)
-            parts.append(found.pooler_output.float().cpu())
-        return torch.cat(parts)
+        if not texts or not all(isinstance(t, str) and t.strip() for t in texts):
+            raise ValueError(f"texts are {texts!r:.200}; pass one or more sentences")
+        starts = range(0, len(texts), batch_size)
+        batches = [self.token_embeddings(texts[i : i + batch_size]) for i in starts]
+        return torch.cat([self.embed_tokens(*batch).cpu() for batch in batches])
 
-    def token_embeddings(
-        self, texts: Sequence[str]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Look sentences up in the token table, before any layer.
+    def token_embeddings(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Look sentences up in the token table -> (n, L, D) and mask (n, L)."""
+        ids, mask = self.text_tower.tokenize(texts)
+        return self.text_tower.table[ids].detach(), mask
 
-        Returns:
-            (n, L, D) vectors, specials included, and their (n, L) mask.
-        """
-        ids, mask = self._tokenize(list(texts))
-        return self.model.text_model.get_input_embeddings()(ids).detach(), mask
-
-    def embed_tokens(self, vectors: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Embed sentences given as token vectors, with gradients to the vectors.
-
-        Args:
-            vectors: (n, L, D), start and end tokens included.
-            mask: (n, L), 1 where a token is.
-
-        Returns:
-            (n, dim), exactly `embed_text` of the same tokens.
-
-        Raises:
-            ValueError: Shapes that do not fit, or more tokens than the tower has
-                positions for.
-        """
-        config = self.model.config.text_config
-        limit = config.max_position_embeddings - config.pad_token_id - 1
-        if vectors.ndim != 3 or vectors.shape[-1] != config.hidden_size:
-            raise ValueError(
-                f"vectors have shape {tuple(vectors.shape)}; they must be "
-                f"(n, L, {config.hidden_size})"
-            )
-        if vectors.shape[1] > limit:
-            raise ValueError(
-                f"a sentence of {vectors.shape[1]} tokens is too long: this tower "
-                f"takes {limit}; use fewer context tokens or a shorter template"
-            )
-        return F.normalize(text_features(self.model, vectors, mask).float(), dim=-1)
-
-    def _tokenize(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        config = self.model.config.text_config
-        batch = self.tokenizer(
-            texts,
-            padding=True,
-            truncation=True,
-            max_length=config.max_position_embeddings - config.pad_token_id - 1,
-            return_tensors="pt",
-        ).to(self.device)
-        return batch["input_ids"], batch["attention_mask"]
-
-    # ---------------------------------------------------------------- files
-    @property
-    def logit_scale(self) -> float:
-        """What cosines are multiplied by before a softmax (CLAP's 1 / temperature)."""
-        return float(self.model.logit_scale_a.detach().exp())
+    def embed_tokens(self, vectors: Tensor, mask: Tensor) -> Tensor:
+        """Embed token vectors (n, L, D), mask (n, L) -> (n, dim), with gradients."""
+        shape, limit = tuple(vectors.shape), self.text_tower.max_tokens
+        if len(shape) != 3 or shape[1] > limit or shape[2] != self.text_tower.width:
+            takes = f"(n, up to {limit} tokens, {self.text_tower.width})"
+            remedy = "use fewer context tokens or a shorter template"
+            raise ValueError(f"vectors have shape {shape}; must be {takes}: {remedy}")
+        features = self.text_tower(vectors, mask)
+        return F.normalize(self.text_projection(features), dim=-1)
 
     def fingerprint(self) -> str:
-        """Hash of preprocessing and audio tower, without the layers above it."""
-        return weights_key(repr(self.log_mel), self.model.audio_model.state_dict())
+        """Hash of the preparation of waves and of the audio tower alone."""
+        return f"{self.audio_tower.fingerprint()}|{PREPARATION}"
 
-    def save(self, folder: str | Path, *, half: bool = False) -> Path:
-        """Write the model in Hugging Face layout; `half` stores 16-bit weights."""
-        parts = self.model, self.tokenizer, self.extractor
-        return write_parts(Path(folder), *parts, half=half)
+    def save(self, folder: str | Path, *, towers: str | None = None) -> Path:
+        """Write safetensors and checksums: towers in 16 bits, or a path to `towers`."""
+        folder = files.as_path(folder)
+        config = {"format": FORMAT, "name": self.name, "logit_scale": self.logit_scale}
+        config |= {"towers": towers or ".", "audio_tower": self.audio_tower.config}
+        config["text_tower"] = self.text_tower.config
+        weights: dict[str, dict[str, Tensor]] = {"projections": {}}
+        for key, value in self.state_dict().items():
+            part = key.partition(".")[0]
+            if part.endswith("_projection"):
+                weights["projections"][key] = value.cpu().contiguous()
+            elif value.is_floating_point() and towers is None:
+                weights.setdefault(part, {})[key] = value.half().cpu().contiguous()
+        contents: dict[str, Any] = {"made_with.json": files.versions()}
+        for part, tensors in weights.items():
+            _refuse_infinite(tensors, where=folder)
+            contents[f"{part}.safetensors"] = save(tensors)
+        if towers is None:
+            tokenizer = self.text_tower.tokenizer
+            rules = json.loads(tokenizer.backend_tokenizer.to_str())
+            contents["tokenizer.json"] = rules | {"padding": None, "truncation": None}
+            names = {"tokenizer_class": "PreTrainedTokenizerFast"}
+            contents["tokenizer_config.json"] = names | tokenizer.special_tokens_map
+        contents["config.json"] = config  # the last: without it there is no model
+        for name, content in contents.items():
+            if isinstance(content, dict):
+                content = json.dumps(content, indent=2) + "\n"
+            files.write_atomically(folder / name, content)
+        files.write_checksums(folder)  # until then the old ones refuse the folder
+        return folder
 
 
 def load_clap(
@@ -277,43 +230,97 @@ def load_clap(
     device: str | torch.device = "cpu",
     revision: str | None = None,
 ) -> Clap:
-    """Load a CLAP model: bundled, from a folder, or from the Hugging Face hub.
+    """Load a model in float32; only safetensors are read, and no code is run.
 
-    Args:
-        name: "clap-mini", "clep-mini", a folder in Hugging Face layout, or a hub
-            name with a slash, such as "laion/clap-htsat-unfused".
-        device: Where the model runs.
-        revision: Commit of a hub model; default `REVISIONS`' for LAION's.
-
-    Returns:
-        The model in float32. Only safetensors are read; no code is run.
-
-    Raises:
-        ValueError: An unknown name, a wrong checksum, damaged or pickled weights.
-        FileNotFoundError: A hub model that is neither cached nor reachable.
+    It is bundled, a folder of `Clap.save` or in Hugging Face's layout, or on the hub.
+    Raises a `ValueError` for an unknown name or a changed file, a `FileNotFoundError`
+    for a missing one.
     """
-    name = str(name)
-    bundled = data_root() / "models" / name
-    is_folder = Path(name).is_dir()
-    hub_like = name.count("/") == 1 and not name.startswith((".", "/", "~"))
-    if name in BUNDLED and (bundled / "config.json").is_file():
-        source = str(bundled)
-    elif (Path(name) / "config.json").is_file() or (hub_like and not is_folder):
-        source = name
-    else:
-        here = [n for n in BUNDLED if (data_root() / "models" / n).is_dir()]
-        raise ValueError(
-            f"unknown model {name!r}. Valid are the bundled {here}, a folder with a "
-            "config.json, or a hub name such as 'laion/clap-htsat-unfused'."
-        )
+    name, models = str(name), files.data_root() / "models"
+    bundled = name in BUNDLED and (models / name / "config.json").is_file()
+    folder = models / name if bundled else files.as_path(name)
+    is_local = (folder / "config.json").is_file()
+    is_hub_name = name.count("/") == 1 and name[0] not in "./~" and not folder.is_dir()
+    if not is_local and not is_hub_name:
+        valid = [n for n in BUNDLED if (models / n).is_dir()]
+        kinds = f"{valid}, a folder with a config.json, a hub name such as 'laion/...'"
+        raise ValueError(f"unknown model {name!r}; valid are {kinds}")
     revision = revision or REVISIONS.get(name)
     try:
-        found, tokenizer, extractor = read_parts(
-            source, revision=revision, ships=source != name
-        )
-    except OSError as error:
-        if source != name or is_folder:
-            raise
-        raise FileNotFoundError(how_to_fetch(name, revision)) from error
-    label = Path(name).name if source == name and is_folder else name
-    return Clap(found, tokenizer, extractor, name=label, device=device)
+        if is_local:
+            clap = _load_folder(folder, bundled=bundled)
+        else:
+            clap = _load_transformers(name, revision)
+    except (*DAMAGES, OSError) as error:
+        kind = FileNotFoundError if isinstance(error, OSError) else ValueError
+        pin = f" --revision {revision}" if revision else ""
+        fetch = f"with a network, run `hf download {name}{pin}` once (about 1 GB)"
+        problem = f"{name!r} cannot be read as a CLAP of safetensors ({error})"
+        raise kind(f"{problem}; {'save it again' if is_local else fetch}") from error
+    _refuse_infinite(clap.state_dict(), where=name)
+    clap.name = folder.resolve().name if is_local else name
+    return clap.to(device)
+
+
+def _load_folder(folder: Path, *, bundled: bool) -> Clap:
+    """Read what `Clap.save` wrote, or Hugging Face's layout; checksums first."""
+    files.refuse_changed(folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    towers = folder / config.get("towers", ".")
+    if towers != folder:
+        files.refuse_changed(towers)
+    for listing in (folder / files.CHECKSUMS, towers / files.CHECKSUMS):
+        if bundled and not listing.is_file():
+            remedy = "fetch it again: git checkout -- data/models"
+            raise files.ChangedFileError(f"{listing} is missing; {remedy}")
+    if "format" not in config:
+        return _load_transformers(folder)
+    if (kind := config["format"]) != FORMAT:
+        raise ValueError(f"{folder} has the format {kind!r}; only {FORMAT!r} is read")
+    weights = load_file(folder / "projections.safetensors")
+    weights |= load_file(towers / "audio_tower.safetensors")
+    weights |= load_file(towers / "text_tower.safetensors")
+    text_config = transformers.ClapTextConfig(**config["text_tower"])
+    tokenizer = transformers.AutoTokenizer.from_pretrained(towers)
+    clap = Clap(
+        build_audio_tower(config["audio_tower"]),
+        TextTower(transformers.ClapTextModel(text_config), tokenizer),
+        audio_projection=_build_projection(weights, "audio_projection"),
+        text_projection=_build_projection(weights, "text_projection"),
+        logit_scale=config["logit_scale"],
+    )
+    state = clap.state_dict().items()  # whole numbers, such as positions, stay
+    weights |= {key: value for key, value in state if not value.is_floating_point()}
+    clap.load_state_dict(weights)
+    return clap
+
+
+def _load_transformers(source: str | Path, revision: str | None = None) -> Clap:
+    """Read a `transformers.ClapModel`, with its own towers and projections."""
+    pin = {"revision": revision, "trust_remote_code": False}
+    model = transformers.ClapModel.from_pretrained(source, use_safetensors=True, **pin)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(source, **pin)
+    extractor = transformers.ClapFeatureExtractor.from_pretrained(source, **pin)
+    return Clap(
+        HtsatTower(model.audio_model, extractor),
+        TextTower(model.text_model, tokenizer),
+        audio_projection=model.audio_projection,
+        text_projection=model.text_projection,
+        logit_scale=float(model.logit_scale_a.detach().exp()),
+    ).float()
+
+
+def _build_projection(weights: dict[str, Tensor], name: str) -> nn.Module:
+    """A linear map, or CLAP's own projection, weights still to be loaded."""
+    if f"{name}.weight" in weights:
+        return nn.Linear(*weights[f"{name}.weight"].shape[::-1])
+    n_out, n_in = weights[f"{name}.linear1.weight"].shape
+    sizes = {"hidden_size": n_in, "projection_dim": n_out, "num_attention_heads": 1}
+    return ClapProjectionLayer(transformers.ClapTextConfig(**sizes))
+
+
+def _refuse_infinite(weights: dict[str, Tensor], *, where: str | Path) -> None:
+    if bad := [key for key, value in weights.items() if not value.isfinite().all()]:
+        remedy = "train with a lower learning rate, or use another model"
+        problem = f"NaN or infinite weights in {bad[0]}, or beyond 16 bits (65,504)"
+        raise ValueError(f"{where} has {problem}; {remedy}")

@@ -1,23 +1,26 @@
-"""Where the project keeps its files, and how it proves that they are whole.
-
-Paths hang from the project itself, never from the working directory, so a notebook
-runs the same from anywhere. What is written is written whole or not at all, and
-every shipped binary has a SHA-256 beside it.
-"""
+"""The project's folders; files written whole or not at all, checksums, arrays."""
 
 from __future__ import annotations
 
 import errno
-import glob
 import hashlib
+import io
 import os
+import platform
+import re
 import tempfile
-import time
+import uuid
+from collections.abc import Sequence
 from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
+
+import numpy as np
 
 PROJECT = Path(__file__).resolve().parents[1]
 CHECKSUMS = "SHA256SUMS"
+PACKAGES = "clepdg_lib torch torchaudio transformers tokenizers safetensors numpy scipy"
+PACKAGES = (*PACKAGES.split(), "scikit-learn", "pandas", "soundfile", "soxr")
 
 
 class MissingFileError(FileNotFoundError):
@@ -25,211 +28,159 @@ class MissingFileError(FileNotFoundError):
 
 
 class ChangedFileError(ValueError):
-    """A file is not the one that its checksum was taken of."""
+    """A file differs from its recorded checksum."""
 
 
 class WriteError(OSError):
-    """Something could not be written; what was there before is as it was."""
+    """Something could not be written; what was there before is unchanged."""
+
+
+def as_path(path: str | os.PathLike) -> Path:
+    """Return a path with `~` expanded, where there is a home."""
+    return Path(os.path.expanduser(path))
 
 
 def data_root() -> Path:
     """Folder of the bundled data: `$CLEPDG_DATA`, or `data/` of the project."""
-    chosen = os.environ.get("CLEPDG_DATA")
-    return Path(chosen).expanduser() if chosen else PROJECT / "data"
+    return as_path(os.environ.get("CLEPDG_DATA") or PROJECT / "data")
 
 
 def cache_root() -> Path:
-    """Folder of what can be made again: `$CLEPDG_CACHE`, or `~/.cache/clepdg_lib`.
-
-    The folder need not exist yet; whoever writes into it creates it.
-    """
-    chosen = os.environ.get("CLEPDG_CACHE")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache/clepdg_lib"
+    """Folder of what can be made again: `$CLEPDG_CACHE`, or `~/.cache/clepdg_lib`."""
+    home = as_path("~")  # stays "~" without $HOME and an entry in the list of users
+    cache = home / ".cache" if home.is_absolute() else Path(tempfile.gettempdir())
+    return as_path(os.environ.get("CLEPDG_CACHE") or cache / "clepdg_lib")
 
 
-def write_atomically(path: str | Path, data: str | bytes) -> Path:
-    """Write a file so that a reader sees the old content or the new, never half.
-
-    That holds for a process killed in the middle and for a machine that loses power:
-    the content is on the disk before the name is.
-
-    Args:
-        path: Target; its folder is created.
-        data: Text (written as UTF-8, newlines as they are) or bytes.
-
-    Returns:
-        The target as a `Path`.
+def write_atomically(path: str | os.PathLike, data: str | bytes) -> Path:
+    """Write text (as UTF-8) or bytes so that a reader never sees half of them.
 
     Raises:
         WriteError: Disk full, folder read-only, or the like. The target is unchanged.
-
-    Example:
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> write_atomically(folder / "note.txt", "hello").read_text()
-        'hello'
     """
-    path = Path(path)
-    raw = data.encode("utf-8") if isinstance(data, str) else bytes(data)
+    path = as_path(path)
+    # In the same folder: os.replace is atomic only inside one file system.
+    temporary = path.with_name(f".writing-{uuid.uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path)
-        # The temporary file lies in the same folder: os.replace is atomic only inside
-        # one file system.
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(raw)
-                stream.flush()
-                os.fsync(stream.fileno())
-            mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
-            os.chmod(name, mode)  # mkstemp makes private files; ours are ordinary ones
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-        settle(path.parent)
+        with temporary.open("xb") as stream:
+            stream.write(data.encode() if isinstance(data, str) else data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
     except OSError as error:
-        raise write_error(path, error) from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "free some space on that disk" if full else "choose another folder"
+        message = f"{path} was not written ({error.strerror or error}); {remedy}."
+        raise WriteError(error.errno, message) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
     return path
 
 
-def settle(folder: Path) -> None:
-    """Bring a folder's list of names to the disk, where the system can."""
-    with suppress(OSError):  # Windows opens no folders; some network disks neither
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def write_error(path: Path, error: OSError) -> WriteError:
-    """Say what could not be written, why, and what helps."""
-    remedies = {
-        errno.ENOSPC: "free some space on that disk, or choose a folder on another",
-        errno.EDQUOT: "your share of that disk is used up: delete something there",
-        errno.EFBIG: "that disk takes no file of this size: choose another",
-        errno.EROFS: "that disk is read-only: choose a folder of your own",
-        errno.EACCES: "you may not write there: choose a folder of your own",
-        errno.EPERM: "you may not write there: choose a folder of your own",
-    }
-    remedy = remedies.get(error.errno, "choose another folder")
-    cause = error.strerror or str(error)
-    return WriteError(
-        error.errno, f"{path} was not written ({cause}); nothing was changed; {remedy}"
-    )
-
-
-def _sweep(path: Path) -> None:
-    """Remove what a killed process left of this file an hour ago or longer."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.????????"):
-        with suppress(OSError):
-            if time.time() - left.stat().st_mtime > 3600:
-                left.unlink()
-
-
-def sha256(path: str | Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal.
-
-    Raises:
-        MissingFileError: There is no such file.
-    """
-    path = Path(path)
+def sha256(path: str | os.PathLike) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    path = as_path(path)
     if not path.is_file():
         raise MissingFileError(f"{path}: no such file, so it has no checksum.")
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def write_checksums(folder: str | Path) -> Path:
-    """Write `SHA256SUMS` for every file below a folder, in `sha256sum` format.
-
-    Hidden files and the list itself are left out; paths are relative and sorted, so
-    the same content gives the same list on every machine.
-    """
-    folder = _existing_folder(folder)
-    lines = [f"{sha256(folder / name)}  {name}\n" for name in _contents(folder)]
-    return write_atomically(folder / CHECKSUMS, "".join(lines))
+def write_checksums(folder: str | os.PathLike) -> Path:
+    """Write `SHA256SUMS` for every visible file below a folder, as `sha256sum` does."""
+    folder = as_path(folder)
+    data = "".join(f"{sha256(folder / x)}  {x}\n" for x in _contents(folder))
+    data = data.encode("utf-8", "surrogateescape")  # any file name
+    return write_atomically(folder / CHECKSUMS, data)
 
 
-def verify_checksums(folder: str | Path) -> list[str]:
-    """Compare a folder with its `SHA256SUMS`.
-
-    Returns:
-        One sentence per problem (changed, missing or unlisted file); empty if all
-        is well.
-
-    Raises:
-        MissingFileError: The folder or its `SHA256SUMS` is missing.
-    """
-    folder = _existing_folder(folder)
+def verify_checksums(folder: str | os.PathLike) -> dict[str, str]:
+    """Compare a folder with its `SHA256SUMS`: a sentence per wrong file, by name."""
+    folder = as_path(folder)
+    actual = {name: sha256(folder / name) for name in _contents(folder)}
     listing = folder / CHECKSUMS
     if not listing.is_file():
-        raise MissingFileError(
-            f"{listing}: no checksums here; write them with "
-            f"clepdg_lib.files.write_checksums({str(folder)!r})."
-        )
-    expected = {}
-    for line in listing.read_text(encoding="utf-8").splitlines():
-        digest, _, name = line.partition("  ")
-        expected[name] = digest
-    problems = []
-    for name, digest in sorted(expected.items()):
-        if not (folder / name).is_file():
-            problems.append(f"{name} is listed in {CHECKSUMS} but missing.")
-        elif sha256(folder / name) != digest:
-            problems.append(f"{name} differs from its checksum in {CHECKSUMS}.")
-    unlisted = sorted(set(_contents(folder)) - set(expected))
-    problems += [f"{name} is not listed in {CHECKSUMS}." for name in unlisted]
-    return problems
+        raise MissingFileError(f"{listing}: missing; call write_checksums to make it.")
+    lines = listing.read_bytes().decode("utf-8", "surrogateescape").split("\n")
+    expected = dict(line.split("  ", 1)[::-1] for line in lines if "  " in line)
+    wrong = {x for x in {*expected, *actual} if expected.get(x) != actual.get(x)}
+    states = dict.fromkeys(wrong, "differs from its checksum in")
+    states |= dict.fromkeys(wrong - set(actual), "is missing, but listed in")
+    states |= dict.fromkeys(wrong - set(expected), "is not listed in")
+    return {name: f"{name} {states[name]} {CHECKSUMS}." for name in sorted(wrong)}
 
 
-def refuse_changed(folder: str | Path) -> None:
-    """Refuse a folder whose `SHA256SUMS` tells of another content than it has.
+def refuse_changed(folder: str | os.PathLike) -> None:
+    """Raise `ChangedFileError` where a folder differs from its `SHA256SUMS`, if any.
 
-    A folder without a list is taken as it is. Pages about the content (`*.md`,
-    `*.csv` logs beside a model) may change; everything that is loaded may not.
-
-    Raises:
-        ChangedFileError: The message names each file.
+    Pages about the content (`*.md`, `*log.csv`) may change; what is loaded may not.
     """
-    folder = Path(folder)
-    if not (folder / CHECKSUMS).is_file():
-        return
-    problems = [p for p in verify_checksums(folder) if not _is_about(p.split()[0])]
-    if problems:
+    listed = (as_path(folder) / CHECKSUMS).is_file()
+    problems = verify_checksums(folder) if listed else {}
+    wrong = [problems[x] for x in problems if not x.endswith((".md", "log.csv"))]
+    if wrong:
         raise ChangedFileError(
-            f"{folder} is not what it was made as: {' '.join(problems)} Fetch it again "
-            f"(git checkout -- for what came with the course), or make it again."
+            f"{folder} has changed: {' '.join(wrong)} Fetch it again (git checkout -- "
+            "for what came with the course), or make it again."
         )
 
 
-def _is_about(name: str) -> bool:
-    return name.endswith((".md", "log.csv"))
+def write_arrays(path: str | os.PathLike, **arrays: np.ndarray | str) -> Path:
+    """Write arrays as a compressed npz, whole or not at all."""
+    for name, array in arrays.items():
+        if np.asarray(array).dtype.hasobject:
+            raise ValueError(f"{name} holds Python objects; use astype(str) first.")
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return write_atomically(path, buffer.getvalue())
+
+
+def read_arrays(path: str | os.PathLike, *, names: Sequence[str]) -> dict:
+    """Read arrays of an npz by name; damage and pickles raise a `ValueError`.
+
+    >>> file = write_arrays(Path(tempfile.mkdtemp()) / "a.npz", x=np.arange(3))
+    >>> read_arrays(file, names=["x"])["x"].tolist()
+    [0, 1, 2]
+    """
+    path = as_path(path)
+    if not path.is_file():
+        raise MissingFileError(f"{path} does not exist; it should be an npz file.")
+    try:
+        with np.load(path, allow_pickle=False) as npz:
+            if lacking := sorted(set(names) - set(npz.files)):
+                raise ValueError(f"it lacks {lacking}, and has {npz.files}")
+            arrays = {name: npz[name] for name in names}
+        if any(isinstance(array, bytes) for array in arrays.values()):
+            raise ValueError("it holds bytes that are no array")
+        return arrays
+    except Exception as error:  # numpy raises a dozen kinds on damaged files
+        cause = str(error).split(" When")[0].rstrip(".")
+        if "pickle" in cause:
+            cause = "it holds a pickle, which could run any code"
+        message = f"{path} cannot be read as arrays ({cause}). Make or copy it again."
+        raise ValueError(message) from error
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, of the packages that compute, and of this library's code."""
+    code = hashlib.sha256()
+    for file in sorted((PROJECT / "clepdg_lib").rglob("*.py")):
+        code.update(os.fsencode(file.relative_to(PROJECT)) + b"\0" + file.read_bytes())
+    stamp = {"code": code.hexdigest()[:12], "python": platform.python_version()}
+    stamp["system"] = f"{platform.system()} {platform.machine()}"
+    for name in PACKAGES:
+        try:
+            stamp[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            stamp[name] = "not installed"
+    return stamp
 
 
 def _contents(folder: Path) -> list[str]:
-    """Relative names of the files that a checksum list covers."""
-    names = []
-    for path in folder.rglob("*"):
-        relative = path.relative_to(folder)
-        hidden = any(p.startswith(".") or p == "__pycache__" for p in relative.parts)
-        if path.is_file() and not hidden and relative.as_posix() != CHECKSUMS:
-            names.append(relative.as_posix())
-    return sorted(names)
-
-
-def _existing_folder(folder: str | Path) -> Path:
-    folder = Path(folder)
+    """Relative names of the files that a checksum list covers, sorted."""
     if not folder.is_dir():
         raise MissingFileError(f"{folder}: no such folder.")
-    return folder
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
+    names = [x.relative_to(folder).as_posix() for x in folder.rglob("*") if x.is_file()]
+    hidden = re.compile(r"(^|/)(\.|__pycache__/)")
+    return sorted(x for x in names if x != CHECKSUMS and not hidden.search(x))

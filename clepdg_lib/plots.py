@@ -1,300 +1,323 @@
-"""Figures, each with its message for a title, readable by the colour-blind.
+"""Figures in one style: one width, large type, and the message for a title.
 
-Every function returns a matplotlib ``Figure`` and shows nothing; hand it to
-``lesson.show`` with its alternative text. No function touches pyplot's state, so
-figures neither pile up in memory nor appear twice in a notebook.
-
-Lesson: every notebook.
-Shapes: n clips, m sentences, K contexts, E emotions, dim the embedding width.
+Functions return a matplotlib ``Figure`` outside pyplot, to be shown by `lesson.show`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+import re
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
-import torch
-
-from clepdg_lib.charts import (
-    confusion_map,
-    curve,
-    distance_map,
-    score_bars,
-    score_dots,
-    score_lines,
-)
-from clepdg_lib.style import (
-    EMOTION_STYLE,
-    EmotionStyle,
-    cycle_styles,
-    draw,
-    emotion_style,
-    heat,
-    marker_legend,
-    new_figure,
-    set_style,
-)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from sklearn.decomposition import PCA
 
-    Vectors = torch.Tensor | np.ndarray
     Labels = Sequence[str] | np.ndarray | pd.Series
+    Styles = dict[str, dict[str, str]]
+
+WIDTH = 8.0  # inches, of every figure
+GREY, DARK, LIGHT = "#767676", "#322599", "#ADA6F5"
+MARKERS = "^osvDPXhd<>p*"
+# A hue belongs to one kind: red, green, blue and grey to emotions, purple to
+# environments, yellow to corpora, indigo to methods. Markers and lightness differ.
+NAMES = {
+    "emotion": "angry happy neutral sad fearful disgusted surprised calm bored",
+    "environment": "hall livingroom studio telephone street clean",
+    "corpus": "emodb ravdess tess nemo emotale emosynth",
+    "method": "clepdg textclassifier audioprobe randomcontexts clepzeroshot "
+    "clapzeroshot",
+}
+COLOURS = {
+    "emotion": "#D55E00 #009E73 #767676 #0072B2 #56B4E9 #7A2E00 #4FE3B8 #A3A3A3 "
+    "#2B2B2B",
+    "environment": "#4F145F #D65FB0 #F2A6DA #C9A0F0 #9B4FD1 #7A3E8C",
+    "corpus": "#6B4E00 #B8860B #F2C200 #857000 #D4A93A #332600",
+    "method": "#1B0F6B #8278E6 #4A3FC0 #ADA6F5 #675CD6 #322599",
+}
 
 
-__all__ = [
-    "EMOTION_STYLE",
-    "EmotionStyle",
-    "confusion_map",
-    "contexts_map",
-    "curve",
-    "distance_map",
-    "embedding_map",
-    "emotion_style",
-    "gap_map",
-    "project",
-    "score_bars",
-    "score_dots",
-    "score_lines",
-    "set_style",
-    "spectrogram",
-]
+def set_style() -> None:
+    """Set fonts, grid and resolution of all later figures; global, on purpose."""
+    import seaborn as sns
+    from IPython import get_ipython
+    from IPython.core.pylabtools import select_figure_formats
+
+    settings = {"figure.titlesize": 15, "axes.titlelocation": "left"}
+    settings |= {"legend.frameon": False, "savefig.dpi": 150}
+    sns.set_theme(style="whitegrid", font_scale=14 / 12, rc=settings)
+    if shell := get_ipython():  # a figure that ends a cell is then shown
+        select_figure_formats(shell, {"png"})
 
 
-def project(
-    vectors: Vectors, *, method: Literal["pca", "umap"] = "pca", seed: int = 0
-) -> np.ndarray:
-    """Flatten embeddings to two dimensions, ``(n, dim)`` to ``(n, 2)``.
+def styles(names: Iterable[str], *, kind: str | None = None) -> Styles:
+    """Return matplotlib's ``color`` and ``marker`` for each name.
 
-    UMAP (McInnes et al. 2018) bends space to keep neighbours together: its
-    distances, sizes and gaps are not evidence, and its coordinates differ between
-    systems. PCA (``"pca"``) only turns the space, and shows the two widest
-    directions. Points of two dimensions are returned as they are.
+    A known name ("EMO-DB", "hall", "sad") looks the same in every figure; others take
+    what is left of ``kind``, by default the one that knows a name, or "method".
     """
-    points = np.asarray(vectors, dtype=np.float32)
-    if points.ndim != 2 or len(points) < 3:
-        raise ValueError(
-            f"a map needs (n, dim) with n at least 3; got shape {points.shape}"
-        )
-    if points.shape[1] == 2:
-        return points
-    if method == "pca":
-        from sklearn.decomposition import PCA
+    keys = {name: re.sub("[^a-z0-9]", "", name.lower()) for name in map(str, names)}
+    fitting = [k for k in NAMES if {*NAMES[k].split()} & {*keys.values()}]
+    kind = kind or [*fitting, "method"][0]
+    pairs = zip(cycle(COLOURS[kind].split()), MARKERS * 6, strict=False)
+    looks = [{"color": colour, "marker": marker} for colour, marker in pairs]
+    fixed = dict(zip(NAMES[kind].split(), looks, strict=False))
+    used = [fixed[key] for key in keys.values() if key in fixed]
+    spare = cycle(look for look in looks if look not in used)
+    return {name: fixed.get(key) or next(spare) for name, key in keys.items()}
 
-        return PCA(2, svd_solver="full").fit_transform(points)
-    if method == "umap":
-        import umap
 
-        # n_jobs is given since UMAP warns when a seed forces it to one.
-        return umap.UMAP(
-            n_neighbors=min(15, len(points) - 1),
-            metric="cosine",
-            init="random" if len(points) < 10 else "spectral",
-            random_state=seed,
-            n_jobs=1,
-        ).fit_transform(points)
-    raise ValueError(f"method is {method!r}, but must be 'pca' or 'umap'")
+def new_figure(
+    title: str, *, height: float = 4.5, rows: int = 1, columns: int = 1
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure outside pyplot and its axes, row by row."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    lines = [textwrap.fill(line, 70) for line in title.splitlines()]
+    figure.suptitle("\n".join(lines), x=0.01, ha="left")
+    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+
+
+def add_legend(
+    figure: Figure, looks: Styles, *, side: str = "center", columns: int = 5
+) -> None:
+    """Add a legend with large markers below a figure, never on its data."""
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], ls="", ms=9, label=n, **k) for n, k in looks.items()]
+    place = {"loc": f"outside lower {side}", "ncols": min(columns, len(handles))}
+    figure.legend(handles=handles, handletextpad=0.1, columnspacing=1.0, **place)
+
+
+def draw_points(
+    axis: Axes, points: np.ndarray, *, labels: Labels, looks: Styles, **keywords: Any
+) -> None:
+    """Draw ``(n, 2)`` points by label, in mixed order so that none hides another."""
+    import seaborn as sns
+
+    if len(labels) != len(points):
+        raise ValueError(f"{len(labels)} labels for {len(points)} points; they differ")
+    order = np.random.default_rng(0).permutation(len(points))
+    x, y = points[order].T
+    names, look = np.asarray(labels).astype(str)[order], pd.DataFrame(looks)
+    how = {"palette": dict(look.loc["color"]), "markers": dict(look.loc["marker"])}
+    how |= {"legend": False, "s": 26, "alpha": 0.8, "linewidth": 0} | keywords
+    sns.scatterplot(x=x, y=y, hue=names, style=names, ax=axis, **how)
+
+
+def pca_map(vectors: Any) -> PCA:
+    """Fit the two directions of scikit-learn's PCA to ``(n, dim)``.
+
+    What lies across them is unseen: print a number from the original space beside it.
+    """
+    from sklearn.decomposition import PCA
+
+    x = _as_array(vectors)
+    if x.ndim != 2 or len(x) < 3 or x.shape[1] < 2:
+        raise ValueError(f"a map needs (n, dim), n at least 3; got shape {x.shape}")
+    return PCA(2, svd_solver="full").fit(x)
 
 
 def embedding_map(
-    embeddings: Vectors,
+    embeddings: Any,
     emotions: Labels,
     *,
     title: str,
     domains: Labels | None = None,
-    method: Literal["pca", "umap"] = "pca",
-    seed: int = 0,
+    outlined: tuple[Any, Labels] | None = None,
+    moves: Mapping[str, Any] | None = None,
+    plane: PCA | Literal["umap"] | None = None,
 ) -> Figure:
-    """Draw clips as points, by emotion and, if given, once more by domain.
+    """Draw clips ``(n, dim)`` by emotion ``(n,)`` and, if given, once more by domain.
 
     Args:
-        embeddings: ``(n, dim)``, or ``(n, 2)`` if projected already.
-        emotions: ``(n,)``.
-        title: The message of the figure.
-        domains: ``(n,)``; adds a panel with the same points coloured by domain.
-        method: See :func:`project`.
-        seed: Of UMAP, and of the order in which points are drawn.
+        outlined: ``(m, dim)`` more points, drawn large, and their ``m`` emotions.
+        moves: Name to ``(k, dim)``, an arrow from the first to the last; one is a star.
+        plane: Map to draw on; None fits one. "umap" (McInnes et al. 2018) keeps
+            neighbours together: its distances, sizes and gaps are not evidence.
     """
-    points = project(embeddings, method=method, seed=seed)
-    _check_length(emotions, name="emotions", n=len(points))
-    n_panels = 1 if domains is None else 2
-    figure, axes = new_figure(title, columns=n_panels, width=5.2 * n_panels, height=4.6)
-    styles = {e: emotion_style(e) for e in sorted(set(emotions))}
-    panels = [("by emotion", np.asarray(emotions), styles)]
+    points = _as_array(embeddings)
+    if plane == "umap":
+        import umap
+
+        if outlined or moves:
+            raise ValueError("UMAP shows embeddings alone: no outlined and no moves")
+        near = min(15, len(points) - 1)
+        reducer = umap.UMAP(near, metric="cosine", random_state=0, n_jobs=1)
+        points, names = reducer.fit_transform(points), ["UMAP 1", "UMAP 2"]
+    else:
+        plane = plane or pca_map(points)
+        points, shares = plane.transform(points), plane.explained_variance_ratio_
+        names = [f"principal component {k + 1} ({shares[k]:.0%})" for k in (0, 1)]
+    panels, sides = {"by emotion": emotions}, ["center"]
     if domains is not None:
-        _check_length(domains, name="domains", n=len(points))
-        panels.append(("by domain", np.asarray(domains), cycle_styles(domains)))
-    # One class after the other would hide whichever comes first.
-    order = np.random.default_rng(seed).permutation(len(points))
-    for axis, (name, labels, styles) in zip(axes, panels, strict=True):
-        for part in np.array_split(order, min(20, len(order))):
-            for label, style in styles.items():
-                chosen = part[labels[part] == label]
-                axis.scatter(*points[chosen].T, s=16, alpha=0.75, lw=0, **draw(style))
-        marker_legend(axis, styles)
-        _map_axes(axis, method="given" if np.shape(embeddings)[1] == 2 else method)
-        axis.set_title(name)
+        panels, sides = panels | {"by domain": domains}, ["left", "right"]
+    figure, axes = new_figure(title, columns=len(panels), height=5.2)
+    for axis, side, (name, labels) in zip(axes, sides, panels.items(), strict=True):
+        looks = styles(sorted(set(map(str, labels))))
+        draw_points(axis, points, labels=labels, looks=looks)
+        add_legend(figure, looks, side=side, columns=6 // len(panels))
+        axis.set(title=name, xlabel=names[0], ylabel=names[1])
+        if plane == "umap":  # its numbers mean nothing
+            axis.set(xticks=[], yticks=[])
+        if outlined:
+            large = {"edgecolor": "black", "linewidth": 1, "alpha": 1.0, "s": 130}
+            places, kinds = plane.transform(_as_array(outlined[0])), outlined[1]
+            draw_points(axis, places, labels=kinds, looks=styles(kinds), **large)
+            axis.set(title=f"{name}; large, outlined: sentences")
+        for name, vectors in (moves or {}).items():
+            path = plane.transform(_as_array(vectors))
+            arrow = {"arrowstyle": "-|>", "lw": 2, "color": "black"}
+            axis.annotate("", path[-1], path[0], arrowprops=arrow)
+            axis.scatter(*path[-1], s=190, marker="*", color="black", zorder=3)
+            box = {"fc": "white", "ec": "none", "alpha": 0.8, "pad": 1}
+            place = {"xytext": (9, 7), "textcoords": "offset points", "bbox": box}
+            axis.annotate(name, path[-1], **place)
     return figure
 
 
-def gap_map(
-    audio: Vectors,
-    text: Vectors,
-    *,
-    title: str,
-    audio_emotions: Labels,
-    text_emotions: Labels,
-) -> Figure:
-    """Draw clips (small) and sentences (large, outlined) in one PCA.
-
-    The arrow joins the mean of the clips and the mean of the sentences; the number
-    on it is their distance in the original space.
-    """
-    audio, text = np.asarray(audio), np.asarray(text)
-    points = project(np.concatenate([audio, text]))
-    heard, read = points[: len(audio)], points[len(audio) :]
-    figure, (axis,) = new_figure(title, width=6.4, height=4.6)
-    styles = {e: emotion_style(e) for e in sorted({*audio_emotions, *text_emotions})}
-    for emotion, style in styles.items():
-        clips = heard[np.asarray(audio_emotions) == emotion]
-        sentences = read[np.asarray(text_emotions) == emotion]
-        axis.scatter(*clips.T, s=10, alpha=0.45, lw=0, **draw(style))
-        axis.scatter(
-            *sentences.T, s=90, edgecolors="black", lw=1, zorder=3, **draw(style)
-        )
-    distance = np.linalg.norm(audio.mean(axis=0) - text.mean(axis=0))
-    start, end = heard.mean(axis=0), read.mean(axis=0)
-    axis.annotate("", end, start, arrowprops={"arrowstyle": "<->", "lw": 1.5}, zorder=4)
-    axis.annotate(
-        f"gap {distance:.2f}",
-        (start + end) / 2,
-        bbox={"fc": "white", "ec": "none", "alpha": 0.85},
-        ha="center",
-        zorder=5,
-    )
-    marker_legend(axis, styles)
-    _map_axes(axis, method="pca")
-    axis.set_title("small: clips; large, outlined: sentences")
-    return figure
-
-
-def contexts_map(
-    points: Vectors,
-    emotions: Sequence[str],
-    *,
-    title: str,
-    plain: Vectors | None = None,
-) -> Figure:
-    """Draw what contexts do to the emotion sentences, and how alike contexts are.
-
-    Left, the ``K x E`` points in one PCA, numbered by context, beside the
-    context-free sentences (large). Right, the cosine between the moves that two
-    contexts make, averaged over emotions: off the diagonal, low is diverse.
-
-    Args:
-        points: ``(K, E, dim)`` from ``acpt.embed_contexts``.
-        emotions: ``E`` labels.
-        title: The message of the figure.
-        plain: ``(E, dim)`` context-free sentences; None takes the mean context.
-    """
-    points = np.asarray(points, dtype=np.float32)
-    n_contexts, n_emotions, dim = points.shape
-    base = points.mean(axis=0) if plain is None else np.asarray(plain)
-    flat = project(np.concatenate([points.reshape(-1, dim), base]))
-    placed = flat[:-n_emotions].reshape(n_contexts, n_emotions, 2)
-    figure, (left, right) = new_figure(title, columns=2, width=10.4, height=4.6)
-    styles = {e: emotion_style(e) for e in emotions}
-    for i, style in enumerate(styles.values()):
-        left.scatter(*placed[:, i].T, s=45, alpha=0.8, lw=0, **draw(style))
-        left.scatter(
-            *flat[i - n_emotions], s=150, edgecolors="black", lw=1.2, **draw(style)
-        )
-        for k in range(n_contexts):
-            left.annotate(
-                str(k + 1),
-                placed[k, i],
-                xytext=(4, 3),
-                textcoords="offset points",
-                fontsize=7,
-                color="#444444",
-            )
-    marker_legend(left, styles)
-    _map_axes(left, method="pca")
-    left.set_title("small: in a context; large: without")
-    moves = torch.as_tensor(points - base)  # (K, E, dim)
-    moves = torch.nn.functional.normalize(moves, dim=-1)
-    alike = torch.einsum("ked,led->kl", moves, moves).numpy() / n_emotions
-    names = [str(k + 1) for k in range(n_contexts)]
-    heat(
-        right,
-        pd.DataFrame(alike, index=names, columns=names),
-        label="cosine of moves",
-        limits=(-1, 1),
-        cmap="PuOr",
-        annotate=n_contexts <= 8,
-    )
-    right.set(title="how alike contexts are", xlabel="context", ylabel="context")
-    return figure
-
-
-def spectrogram(
-    waves: Vectors | Mapping[str, Vectors], *, title: str, sample_rate: int = 16_000
-) -> Figure:
-    """Draw one spectrogram, or several by name on one scale.
-
-    Args:
-        waves: ``(n,)`` samples, or name to samples; drawn side by side.
-        title: The message of the figure.
-        sample_rate: In hertz.
-    """
+def spectrogram(waves: Any, *, title: str, sample_rate: int = 16_000) -> Figure:
+    """Draw the spectrogram of a wave ``(samples,)``, or of several by name."""
     named = waves if isinstance(waves, Mapping) else {"": waves}
-    rows = -(-len(named) // 3)
-    columns = min(3, len(named))
-    figure, axes = new_figure(
-        title,
-        rows=rows,
-        columns=columns,
-        width=max(6.4, 3.6 * columns),
-        height=3 * rows,
-    )
-    n_fft, hop = 512, 160
-    pictures = {}
-    for name, wave in named.items():
-        wave = torch.as_tensor(wave).float()
-        window = torch.hann_window(n_fft)
-        power = torch.stft(wave, n_fft, hop, window=window, return_complex=True)
-        pictures[name] = 10 * power.abs().square().clamp_min(1e-8).log10().numpy()
-    loudest = max(picture.max() for picture in pictures.values())
-    for axis, (name, picture) in zip(axes, pictures.items(), strict=False):
-        image = axis.imshow(
-            picture - loudest,
-            origin="lower",
-            aspect="auto",
-            cmap="magma",
-            vmin=-80,
-            vmax=0,
-            extent=(0, picture.shape[1] * hop / sample_rate, 0, sample_rate / 2000),
-        )
-        axis.set(title=name, xlabel="time (s)", ylabel="frequency (kHz)")
-    for axis in axes[len(named) :]:
-        axis.remove()
-    figure.colorbar(image, ax=axes[: len(named)], label="level (dB below the peak)")
+    shape = {"columns": len(named)} if len(named) < 3 else {"rows": len(named)}
+    figure, axes = new_figure(title, height=0.8 + 3 * shape.get("rows", 1), **shape)
+    how = {"NFFT": 512, "noverlap": 352, "Fs": sample_rate, "cmap": "magma"}
+    images, floor = [], np.random.default_rng(0)
+    for axis, (name, wave) in zip(axes, named.items(), strict=True):
+        wave = np.pad(_as_array(wave), (0, max(0, 1024 - len(wave))))
+        wave = wave + 1e-6 * floor.standard_normal(len(wave))  # silence has a level
+        images.append(axis.specgram(wave, **how)[3])
+        axis.set(title=name, xlabel="time (s)", ylabel="frequency (Hz)")
+        axis.grid(False)
+    peak = max(image.get_array().max() for image in images)
+    for image in images:
+        image.set_clim(peak - 80, peak)
+    figure.colorbar(images[0], ax=axes, label="level (dB)")
     return figure
 
 
-def _map_axes(axis: Axes, *, method: str) -> None:
-    names = {"pca": "principal component", "umap": "UMAP dimension"}
-    name = names.get(method, "dimension")
-    axis.set(xlabel=f"{name} 1", ylabel=f"{name} 2")
-    if method != "pca":  # only there do the numbers mean something
-        axis.set(xticks=[], yticks=[])
+def curve(
+    history: pd.DataFrame, *, title: str, x: str = "epoch", columns: Sequence[str] = ()
+) -> Figure:
+    """Draw a training history, one panel per numeric column: their units differ."""
+    columns = columns or [c for c in history.select_dtypes("number") if c != x]
+    figure, axes = new_figure(title, columns=len(columns), height=3.6)
+    for axis, column in zip(axes, columns, strict=True):
+        known = history.dropna(subset=[column])  # validated every few epochs, perhaps
+        axis.plot(known[x], known[column], marker="o", color="black")
+        axis.set(xlabel=x, ylabel=column.replace("_", " "))
+    return figure
 
 
-def _check_length(labels: Labels, *, name: str, n: int) -> None:
-    if len(labels) != n:
-        raise ValueError(
-            f"{name} has {len(labels)} entries, but there are {n} points; give one each"
-        )
+def heat_map(table: pd.DataFrame, *, title: str, label: str, **keywords: Any) -> Figure:
+    """Draw a table as squares with numbers (``keywords``: `seaborn.heatmap`)."""
+    import seaborn as sns
+
+    figure, (axis,) = new_figure(title, height=2.4 + 0.55 * len(table))
+    how = {"annot": True, "fmt": ".2f", "cmap": "Greys", "linewidths": 0.5} | keywords
+    sns.heatmap(table, ax=axis, cbar_kws={"label": label}, **how)
+    axis.tick_params(axis="y", rotation=0)
+    long = max(len(str(column)) for column in table.columns) > 9
+    axis.tick_params(axis="x", rotation=30 if long else 0)
+    return figure
+
+
+def confusion_map(table: pd.DataFrame, *, title: str) -> Figure:
+    """Draw `metrics.confusion` as shares of the true class; counts are divided here."""
+    counted = all(kind.kind in "iu" for kind in table.dtypes)
+    shares = table.div(table.sum(axis=1).clip(lower=1), axis=0) if counted else table
+    return heat_map(shares, title=title, label="share of the class", vmin=0, vmax=1)
+
+
+def score_bars(
+    scores: pd.DataFrame, *, title: str, highlight: Sequence[str] = (), **look: Any
+) -> Figure:
+    """Draw ``value`` of each row, best on top, with whiskers from ``low`` to ``high``.
+
+    ``highlight`` are dark rows; ``look``: ``label`` ("UAR") and the ``chance``.
+    """
+    figure, axis, scores = _score_rows(scores, title=title, **look)
+    colours = [DARK if name in highlight else LIGHT for name in scores.index]
+    axis.barh(range(len(scores)), scores["value"], color=colours)
+    offset = {"xytext": (6, 0), "textcoords": "offset points", "va": "center"}
+    for row, score in enumerate(scores.itertuples()):
+        axis.annotate(f"{score.value:.2f}", (score.high, row), **offset)
+    axis.margins(x=0.12)
+    return figure
+
+
+def score_dots(
+    scores: pd.DataFrame,
+    *,
+    title: str,
+    means: pd.DataFrame | None = None,
+    highlight: Sequence[str] = (),
+    **look: Any,
+) -> Figure:
+    """Draw methods (rows) by test corpora (columns), the best mean on top.
+
+    A black tick is the mean of a row, or ``value`` in ``means``, with its ``low`` and
+    ``high``. ``highlight`` are shaded rows; ``look`` as in `score_bars`.
+    """
+    plain = pd.DataFrame({"value": scores.mean(axis=1)})
+    means = plain if means is None else means.loc[scores.index]
+    figure, axis, means = _score_rows(means, title=title, **look)
+    scores = scores.loc[means.index].rename(columns=str)
+    rows, columns = np.indices(scores.shape).reshape(2, -1)
+    points = np.column_stack([scores.to_numpy().ravel(), rows])
+    labels, looks = scores.columns.to_numpy()[columns], styles(scores.columns)
+    draw_points(axis, points, labels=labels, looks=looks, s=90, alpha=1, zorder=3)
+    tick = {"color": "black", "marker": "|"}
+    axis.scatter(means["value"], range(len(means)), **tick, s=320, lw=3, zorder=4)
+    for row in np.flatnonzero(scores.index.isin(highlight)):
+        axis.axhspan(row - 0.45, row + 0.45, color="#E8E6FA", zorder=0)
+    add_legend(figure, {**looks, "mean": tick}, columns=6)
+    return figure
+
+
+def score_lines(
+    scores: pd.DataFrame, *, title: str, chance: float | None = None, label: str = "UAR"
+) -> Figure:
+    """Draw a line per column over a named index; equal rows (seeds) are averaged."""
+    import seaborn as sns
+
+    figure, (axis,) = new_figure(title, height=4.8)
+    looks = styles(scores.columns)
+    for name, look in looks.items():
+        sns.lineplot(scores[name], markersize=9, errorbar="sd", ax=axis, **look)
+    axis.set(xlabel=scores.index.name, ylabel=label)
+    if chance is not None:
+        axis.axhline(chance, color=GREY, ls="--")
+        axis.set(ylabel=f"{label} (dashed: chance)")
+    add_legend(figure, looks)
+    return figure
+
+
+def _score_rows(
+    scores: pd.DataFrame, *, title: str, chance: float | None = None, label: str = "UAR"
+) -> tuple[Figure, Axes, pd.DataFrame]:
+    """Sort and name rows, draw whiskers and chance; return the rows with their ends."""
+    scores = scores.sort_values("value", ascending=False)
+    scores = scores.reindex(columns=["value", "low", "high"]).ffill(axis=1)
+    figure, (axis,) = new_figure(title, height=2.0 + 0.45 * len(scores))
+    rows = range(len(scores))
+    axis.hlines(rows, scores["low"], scores["high"], color="black", lw=2, zorder=3)
+    axis.set_yticks(rows, scores.index)
+    axis.set(xlabel=label, ylabel="", ylim=(len(rows) - 0.5, -0.5))
+    if chance is not None:
+        axis.axvline(chance, color=GREY, ls="--", zorder=2)
+        axis.set(xlabel=f"{label} (dashed: chance)")
+    return figure, axis, scores
+
+
+def _as_array(vectors: Any) -> np.ndarray:
+    if hasattr(vectors, "detach"):  # a tensor: any device, any float, with gradients
+        vectors = vectors.detach().double().cpu()
+    return np.asarray(vectors, dtype=np.float64)

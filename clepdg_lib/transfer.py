@@ -1,10 +1,5 @@
-"""Train a classifier on sentences, then let it judge voices.
+"""Train a classifier on sentences, apply it to audio, and measure the gap between.
 
-A model whose two towers share one space can learn a boundary on one side and use
-it on the other. What stands between is the modality gap: text and audio embeddings
-lie in two separate clouds, so a boundary learned in one may miss the other.
-
-Lesson: notebooks/04_transfer_across_modalities.ipynb
 Shapes: n clips or points, E emotions, K contexts, dim the embedding width.
 """
 
@@ -13,83 +8,52 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.nn import functional
+from torch.nn import functional as F
 
-from clepdg_lib.captions import CANONICAL
-from clepdg_lib.corpora import EMOTIONS
-from clepdg_lib.gap import (
-    ModalityGap,
-    check_embeddings,
-    close_gap,
-    modality_gap,
-    transductive_centre,
-)
-from clepdg_lib.points import (
-    TextPoints,
-    balanced_weights,
-    check_emotions,
-    class_means,
-    jitter_points,
-    text_points,
-)
+from clepdg_lib import captions
+from clepdg_lib.acpt import AcousticContexts, embed_contexts
+from clepdg_lib.captions import CANONICAL, EMOTIONS, check_emotions
+from clepdg_lib.clap import Clap
 
-if TYPE_CHECKING:
-    from clepdg_lib.acpt import AcousticContexts
-    from clepdg_lib.clap import Clap
-
-
-__all__ = [
-    "ModalityGap",
-    "TextClassifier",
-    "TextPoints",
-    "close_gap",
-    "fit_on_points",
-    "fit_text_classifier",
-    "jitter_points",
-    "modality_gap",
-    "text_points",
-    "transductive_centre",
-    "zero_shot",
-]
+LOSSES = ("arcface", "cross-entropy")
+ALIKE = 0.9999  # cosine above which two classes' sentences cannot be told apart
 
 
 @dataclass(frozen=True)
 class TextClassifier:
-    """A linear classifier without bias on unit-length embeddings.
+    """A linear classifier without bias on unit-length embeddings."""
 
-    Attributes:
-        emotions: The ``E`` labels, in the order of the rows of ``weight``.
-        weight: ``(E, dim)`` directions of unit length.
-        scale: What cosines are multiplied by before the softmax; it changes how
-            sure the probabilities look, never which emotion wins.
-        history: One row per epoch (``epoch``, ``loss``, ``accuracy`` on the text
-            points); empty for a classifier that was not trained.
-    """
-
-    emotions: tuple[str, ...]
-    weight: Tensor
-    scale: float = 5.0
-    history: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
+    emotions: tuple[str, ...]  # E labels
+    weight: Tensor  # (E, dim) directions of unit length
+    scale: float = 5.0  # of the cosines: the confidence, never which emotion wins
+    history: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)  # by epoch
 
     def logits(self, audio: Tensor) -> Tensor:
-        """Return scaled cosines, ``(n, E)``, for embeddings ``(n, dim)``."""
+        """Scaled cosines, (n, E), for embeddings (n, dim)."""
         audio = check_embeddings(audio, name="audio", dim=self.weight.shape[1])
-        audio = functional.normalize(audio, dim=-1)
-        return self.scale * audio @ self.weight.T
+        return self.scale * F.normalize(audio, dim=-1) @ self.weight.T
 
     def predict_proba(self, audio: Tensor) -> Tensor:
-        """Return one probability per emotion, ``(n, E)``; rows sum to one."""
+        """One probability per emotion, (n, E), columns as `emotions`."""
         return self.logits(audio).softmax(dim=-1)
 
     def predict(self, audio: Tensor) -> np.ndarray:
-        """Return the most likely emotion of each clip, ``(n,)`` strings."""
+        """The most likely emotion of each clip, (n,) strings."""
         return np.array(self.emotions)[self.logits(audio).argmax(dim=-1).numpy()]
+
+
+class TextPoints(NamedTuple):
+    """Text embeddings with the emotion each stands for."""
+
+    vectors: Tensor  # (n, dim), L2-normalised
+    labels: Tensor  # (n,), index into the emotions
+    weights: Tensor  # (n,), every emotion and every source counts the same
 
 
 def zero_shot(
@@ -98,24 +62,10 @@ def zero_shot(
     *,
     templates: Sequence[str] = (CANONICAL,),
 ) -> TextClassifier:
-    """Make a classifier of the prompts themselves, nothing trained.
-
-    Each row of the weight is the mean of an emotion's prompt embeddings over the
-    templates, brought back to unit length (prompt ensembling, Radford et al. 2021,
-    section 3.1.4).
-
-    Args:
-        clap: The model; only its text tower is used.
-        emotions: ``E`` labels; any word is allowed.
-        templates: Format strings with ``{emotion}``.
-
-    Example:
-        >>> zero_shot(clap, ["angry", "sad"]).predict(audio)  # doctest: +SKIP
-        array(['sad', 'angry'], dtype='<U5')
-    """
-    emotions = check_emotions(emotions)
+    """Make a classifier of the means of prompts (Radford et al. 2021, 3.1.4)."""
     points = text_points(clap, emotions, templates=templates)
-    return TextClassifier(emotions, class_means(points, len(emotions)), _scale(clap))
+    weight = class_means(points, len(emotions))
+    return TextClassifier(check_emotions(emotions), weight, clap.logit_scale)
 
 
 def fit_text_classifier(
@@ -126,187 +76,194 @@ def fit_text_classifier(
     templates: Sequence[str] | None = None,
     include_plain: bool = True,
     seed: int = 0,
-    **training: object,
+    **training: Any,
 ) -> TextClassifier:
-    """Learn to tell emotions apart from sentences alone; no audio is heard.
+    """Run `fit_on_points` on `text_points`: no audio is used, the model stays."""
+    sources = {"contexts": contexts, "templates": templates}
+    points = text_points(clap, emotions, include_plain=include_plain, **sources)
+    return fit_on_points(points, emotions=emotions, seed=seed, **training)
 
-    Args:
-        clap: The model; only its text tower is used, and it stays as it is.
-        emotions: ``E`` labels.
-        contexts: Acoustic contexts to put the emotions in, or None.
-        templates: See :func:`text_points`.
-        include_plain: See :func:`text_points`.
-        seed: Seed of the order of the points (and of a random start).
-        **training: Passed on to :func:`fit_on_points`: ``loss``, ``scale``,
-            ``margin``, ``start``, ``epochs``, ``learning_rate``, ...
 
-    Example:
-        >>> classifier = fit_text_classifier(clap, seed=1)  # doctest: +SKIP
-        >>> classifier.predict(clap.embed_audio(clips))  # doctest: +SKIP
-    """
-    points = text_points(
-        clap,
-        emotions,
-        contexts=contexts,
-        templates=templates,
-        include_plain=include_plain,
-    )
-    return fit_on_points(
-        points.vectors,
-        points.labels,
-        emotions=emotions,
-        weights=points.weights,
-        seed=seed,
-        **training,  # type: ignore[arg-type]
-    )
+def text_points(
+    clap: Clap,
+    emotions: Sequence[str] = EMOTIONS,
+    *,
+    contexts: AcousticContexts | None = None,
+    templates: Sequence[str] | None = None,
+    include_plain: bool = True,
+) -> TextPoints:
+    """Embed captions, or `templates` filled in, and all emotions in all contexts."""
+    emotions = check_emotions(emotions)
+    if contexts is None and not include_plain:
+        raise ValueError("without contexts, include_plain=False leaves no text points")
+    vectors, labels = [], []
+    if include_plain:
+        groups = [captions.emotion_sentences(emotion) for emotion in emotions]
+        if templates is not None:
+            groups = captions.emotion_prompts(emotions, templates=templates)
+        vectors.append(clap.embed_text([s for group in groups for s in group]))
+        labels.append(torch.tensor([i for i, g in enumerate(groups) for _ in g]))
+    if contexts is not None:
+        placed = embed_contexts(clap, contexts, emotions)  # (K, E, dim)
+        vectors.append(placed.flatten(0, 1))
+        labels.append(torch.arange(len(emotions)).repeat(len(placed)))
+    weights = [_balanced_weights(y, len(emotions)) / len(labels) for y in labels]
+    points = TextPoints(torch.cat(vectors), torch.cat(labels), torch.cat(weights))
+    means = class_means(points, len(emotions))
+    cosines = (means @ means.T).fill_diagonal_(-1)
+    if cosines.max() > ALIKE:
+        i, j = divmod(int(cosines.argmax()), len(means))
+        pair = f"{emotions[i]!r} from {emotions[j]!r}"
+        raise ValueError(f"the text tower cannot tell {pair}; use English words")
+    return points
 
 
 def fit_on_points(
-    points: Tensor,
-    labels: Tensor | Sequence[int],
+    points: TextPoints | tuple[Tensor, Tensor],
     *,
     emotions: Sequence[str] = EMOTIONS,
-    weights: Tensor | None = None,
-    loss: Literal["arcface", "cross-entropy"] = "arcface",
+    loss: str = "arcface",
     scale: float = 5.0,
     margin: float = 0.5,
-    start: Literal["means", "centred", "random"] = "means",
     epochs: int = 50,
-    batch_size: int = 128,
     learning_rate: float = 0.005,
-    momentum: float = 0.9,
     seed: int = 0,
 ) -> TextClassifier:
-    """Fit the linear classifier on points that are already embedded.
+    """Fit the linear classifier on vectors (n, dim) and labels (n,), from class means.
 
-    Logits are cosines times ``scale``. ArcFace (Deng et al. 2019, equation 3)
-    replaces the right emotion's ``cos(a)`` by ``cos(a + margin)``. Loss, scale,
-    margin, epochs, batch and SGD settings are those of PromptStyler (Cho et al.
-    2023, section 4.2). The start is ours: PromptStyler has hundreds of points or
-    more, we may have eighty, so fifty epochs are only fifty steps. From a random
-    start the loss is then still falling, from the class means it has settled.
+    ArcFace (Deng et al. 2019, equation 3) widens the right class's angle by the margin,
+    in radians; cosines are multiplied by the scale. "cross-entropy" has no margin. The
+    settings are those of PromptStyler (Cho et al. 2023, section 4.2).
 
-    Args:
-        points: ``(n, dim)``; brought to unit length here.
-        labels: ``(n,)`` integers, each an index into ``emotions``.
-        emotions: ``E`` labels, each with at least one point.
-        weights: ``(n,)`` weight of each point; None weighs all emotions the same.
-        loss: ``"arcface"``, or ``"cross-entropy"`` (the margin is then not used).
-        scale: Multiplies the cosines.
-        margin: Angle in radians.
-        start: Rows of the weight before training: class means, class means less
-            their common mean, or random.
-        epochs: Passes over the points.
-        batch_size: Points a step.
-        learning_rate: Of SGD.
-        momentum: Of SGD.
-        seed: Same seed, same classifier, bit for bit on one machine.
-
-    Raises:
-        ValueError: Shapes that do not fit, an emotion without points, an unknown
-            ``loss`` or ``start``, or a setting outside its limits.
-
-    Example:
-        >>> points = torch.eye(2)
-        >>> fitted = fit_on_points(points, [0, 1], emotions=("angry", "sad"))
-        >>> fitted.predict(points).tolist()
-        ['angry', 'sad']
+    >>> fitted = fit_on_points((torch.eye(2), [0, 1]), emotions=("angry", "sad"))
+    >>> fitted.predict(torch.eye(2)).tolist()
+    ['angry', 'sad']
     """
     emotions = check_emotions(emotions)
-    if loss not in ("arcface", "cross-entropy"):
-        raise ValueError(f"loss is {loss!r}, but must be 'arcface' or 'cross-entropy'")
-    if start not in ("means", "centred", "random"):
-        raise ValueError(
-            f"start is {start!r}, but must be 'means', 'centred' or 'random'"
-        )
-    for name, value, holds, limit in (
-        ("scale", scale, 0 < scale < math.inf, "above 0"),
-        ("margin", margin, 0 <= margin <= math.pi / 2, "from 0 to pi / 2"),
-        ("learning_rate", learning_rate, 0 < learning_rate < math.inf, "above 0"),
-        ("momentum", momentum, 0 <= momentum < 1, "from 0 to below 1"),
-        ("epochs", epochs, epochs >= 0, "0 or more"),
-        ("batch_size", batch_size, batch_size >= 1, "1 or more"),
-    ):
-        if not holds:
-            raise ValueError(f"{name} is {value}, but must be {limit}")
-    n_emotions = len(emotions)
-    points = check_embeddings(points, name="points")
-    points = functional.normalize(points, dim=-1)
-    labels = torch.as_tensor(labels, dtype=torch.long)
-    _check_labels(labels, n_points=len(points), emotions=emotions)
-    if weights is None:
-        weights = balanced_weights(labels, n_emotions)
+    positive = min(scale, learning_rate) > 0 and epochs >= 0
+    if loss not in LOSSES or not positive or not 0 <= margin <= math.pi / 2:
+        given = f"{loss=}, {scale=}, {margin=}, {learning_rate=}, {epochs=}"
+        limits = f"loss one of {LOSSES}, margin 0 to pi / 2, epochs 0 or more"
+        raise ValueError(f"{given}; must be: {limits}, the others above 0")
+    vectors = F.normalize(check_embeddings(points[0], name="points"), dim=-1)
+    labels = torch.as_tensor(points[1], dtype=torch.long)
+    given, wanted = labels.unique().tolist(), list(range(len(emotions)))
+    if labels.shape != vectors.shape[:1] or given != wanted:
+        problem = f"labels of shape {tuple(labels.shape)} have the values {given}"
+        raise ValueError(f"{problem}; give {len(vectors)}, with each of {wanted}")
+    even = _balanced_weights(labels, len(emotions))
+    points = TextPoints(vectors, labels, points[2] if len(points) == 3 else even)
     generator = torch.Generator().manual_seed(seed)
-
-    if start == "random":
-        weight = torch.randn(n_emotions, points.shape[1], generator=generator)
-        weight = functional.normalize(weight, dim=-1)
-    else:
-        weight = class_means(TextPoints(points, labels, weights), n_emotions)
-        if start == "centred":
-            weight = functional.normalize(weight - weight.mean(dim=0), dim=-1)
-    weight.requires_grad_()
-    optimizer = torch.optim.SGD([weight], lr=learning_rate, momentum=momentum)
-    added = margin if loss == "arcface" else 0.0
+    weight = class_means(points, len(emotions)).requires_grad_()
+    optimizer = torch.optim.SGD([weight], lr=learning_rate, momentum=0.9)
     rows = []
-    # Callers may be inside no_grad (an evaluation loop); fitting needs gradients.
-    with torch.enable_grad():
+    with torch.enable_grad():  # callers may be inside no_grad
         for epoch in range(1, epochs + 1):
-            order = torch.randperm(len(points), generator=generator)
-            total, right = 0.0, 0
-            for batch in order.split(batch_size):
-                y = labels[batch]
-                cosines = points[batch] @ functional.normalize(weight, dim=-1).T
-                logits = scale * _add_margin(cosines, y, margin=added)
-                losses = functional.cross_entropy(logits, y, reduction="none")
-                share = weights[batch] / weights[batch].sum()
-                step_loss = (share * losses).sum()
+            order = torch.randperm(len(vectors), generator=generator)
+            total, n_right = 0.0, 0
+            for batch in order.split(128):
+                y, w = labels[batch], points.weights[batch]
+                cosines = vectors[batch] @ F.normalize(weight, dim=-1).T
+                widened = add_margin(cosines, y, margin=margin * (loss == "arcface"))
+                losses = F.cross_entropy(scale * widened, y, reduction="none")
+                step_loss = (w * losses).sum() / w.sum()
                 optimizer.zero_grad()
                 step_loss.backward()
                 optimizer.step()
                 total += step_loss.item() * len(batch)
-                right += int((cosines.argmax(dim=-1) == y).sum())
-            n = len(points)
-            rows.append({"epoch": epoch, "loss": total / n, "accuracy": right / n})
-    weight = functional.normalize(weight.detach(), dim=-1)
-    if not torch.isfinite(weight).all():
+                n_right += int((cosines.argmax(dim=-1) == y).sum())
+            n = len(vectors)
+            rows.append({"epoch": epoch, "loss": total / n, "accuracy": n_right / n})
+    weight = F.normalize(weight.detach(), dim=-1)
+    if not weight.isfinite().all():
         raise ValueError(
-            f"the training ran away at learning_rate {learning_rate} and scale "
-            f"{scale}: its weights are no longer numbers; lower one of them"
+            f"diverged at {scale=} and {learning_rate=}; lower one of them"
         )
     return TextClassifier(emotions, weight, scale, pd.DataFrame(rows))
 
 
-def _add_margin(cosines: Tensor, labels: Tensor, *, margin: float) -> Tensor:
-    if margin == 0:
-        return cosines
+def add_margin(cosines: Tensor, labels: Tensor, *, margin: float) -> Tensor:
+    """Replace cos(a) of the right class by cos(a + margin): (n, E) -> (n, E)."""
     right = cosines.gather(1, labels[:, None])  # (n, 1)
     # The clamp keeps the gradient of the square root finite at a perfect match.
     sines = (1 - right.square()).clamp_min(1e-7).sqrt()
     harder = right * math.cos(margin) - sines * math.sin(margin)
-    # Past pi - margin the cosine would rise again; go on falling, in a line.
+    # Beyond pi - margin the cosine would rise again: continue linearly.
     beyond = right - margin * math.sin(margin)
     harder = torch.where(right > -math.cos(margin), harder, beyond)
     return cosines.scatter(1, labels[:, None], harder)
 
 
-def _scale(clap: Clap) -> float:
-    learned = getattr(getattr(clap, "model", None), "logit_scale_a", None)
-    return 1 / 0.07 if learned is None else learned.detach().exp().item()
+def class_means(points: TextPoints, n_emotions: int) -> Tensor:
+    """Each emotion's weighted mean direction, (E, dim)."""
+    member = F.one_hot(points.labels, n_emotions).float()
+    sums = (member * points.weights[:, None]).T @ points.vectors  # (E, dim)
+    return F.normalize(sums, dim=-1)
 
 
-def _check_labels(labels: Tensor, *, n_points: int, emotions: tuple[str, ...]) -> None:
-    if labels.shape != (n_points,):
-        raise ValueError(
-            f"labels has shape {tuple(labels.shape)}, but there are {n_points} points; "
-            "give one index per point"
-        )
-    if labels.min() < 0 or labels.max() >= len(emotions):
-        raise ValueError(
-            f"labels run from {labels.min()} to {labels.max()}, but must be 0 to "
-            f"{len(emotions) - 1}: indices into {emotions}"
-        )
-    counts = torch.bincount(labels, minlength=len(emotions))
-    missing = [e for e, n in zip(emotions, counts.tolist(), strict=True) if n == 0]
-    if missing:
-        raise ValueError(f"no points for {missing}; every emotion needs at least one")
+def _balanced_weights(labels: Tensor, n_emotions: int) -> Tensor:
+    """(n,) weights that sum to one, and to the same for each emotion."""
+    counts = torch.bincount(labels, minlength=n_emotions)
+    return 1.0 / (n_emotions * counts[labels].float())
+
+
+@dataclass(frozen=True)
+class ModalityGap:
+    """How far apart the clouds of audio and text embeddings lie."""
+
+    distance: float  # length of mean_text - mean_audio, 0 to 2
+    direction: Tensor = field(repr=False)  # (dim,) of that difference, unit length
+    mean_audio: Tensor = field(repr=False)  # (dim,), not re-normalised
+    mean_text: Tensor = field(repr=False)
+    cosine_within_audio: float  # mean over pairs of different clips
+    cosine_within_text: float
+    cosine_between: float  # mean over pairs of a clip and a sentence
+
+
+def modality_gap(audio: Tensor, text: Tensor) -> ModalityGap:
+    """Compare the means (Liang et al. 2022, section 2) of (n, dim) and (m, dim)."""
+    audio = check_embeddings(audio, name="audio")
+    text = check_embeddings(text, name="text", dim=audio.shape[1])
+    gap = text.mean(dim=0) - audio.mean(dim=0)
+    units = F.normalize(audio, dim=-1), F.normalize(text, dim=-1)
+    return ModalityGap(
+        distance=gap.norm().item(),
+        direction=F.normalize(gap, dim=0),
+        mean_audio=audio.mean(dim=0),
+        mean_text=text.mean(dim=0),
+        cosine_within_audio=_mean_cosine(units[0]),
+        cosine_within_text=_mean_cosine(units[1]),
+        cosine_between=(units[0].mean(dim=0) @ units[1].mean(dim=0)).item(),
+    )
+
+
+def _mean_cosine(unit: Tensor) -> float:
+    """Mean over pairs of different rows; the sum over all pairs is |sum|^2."""
+    n, total = len(unit), unit.sum(dim=0).square().sum().item()
+    return (total - n) / (n * (n - 1)) if n > 1 else math.nan
+
+
+def close_gap(
+    audio: Tensor, *, mean_audio: Tensor, mean_text: Tensor, strength: float = 1.0
+) -> Tensor:
+    """Move audio (n, dim) to the text, by the difference of *training* means (dim,)."""
+    audio = check_embeddings(audio, name="audio", dim=len(mean_audio))
+    shift = mean_text.float() - mean_audio.float()
+    return F.normalize(audio + strength * shift, dim=-1)
+
+
+def transductive_centre(audio: Tensor, *, home: Tensor | None = None) -> Tensor:
+    """Replace the mean of *all test clips* by `home` or 0: never a headline number."""
+    audio = check_embeddings(audio, name="audio")
+    centred = audio - audio.mean(dim=0)
+    return centred if home is None else centred + home.float()
+
+
+def check_embeddings(vectors: Tensor, *, name: str, dim: int | None = None) -> Tensor:
+    """Return (n, dim) float32 vectors on the CPU, or say what is wrong."""
+    vectors = torch.as_tensor(vectors).detach().float().cpu()
+    fits = vectors.ndim == 2 and len(vectors) and dim in (None, vectors.shape[1])
+    if not fits or not vectors.isfinite().all():
+        wanted = f"finite numbers, (n, {dim or 'dim'}), such as Clap.embed_audio gives"
+        raise ValueError(f"{name} of shape {tuple(vectors.shape)} must be {wanted}")
+    return vectors

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from clepdg_lib.course import OFFLINE
-from clepdg_lib.doctor import find_browser
 from clepdg_lib.files import PROJECT
+from course import OFFLINE
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 SCREENSHOTS = PROJECT / "build" / "screenshots"
 AXE = PROJECT / "build" / "npm" / "node_modules" / "axe-core" / "axe.min.js"
 # Settings of JupyterLab: all cells are in the page, and nothing pops up over them.
@@ -41,14 +42,12 @@ def skip_or_fail(reason: str) -> None:
 
 @contextmanager
 def open_browser():
-    """A page of a headless Chromium that asks nobody for anything."""
-    executable = find_browser()
+    """Yield a page of a headless Chromium that asks nobody for anything."""
+    executable = next((path for b in BROWSERS if (path := shutil.which(b))), "")
     if not executable:
-        skip_or_fail("no Chromium is found: apt-get install chromium")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        skip_or_fail("Playwright is not installed: pip install -e '.[test]'")
+        skip_or_fail("no Chromium is installed: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
     arguments = ["--no-sandbox", "--disable-background-networking", "--mute-audio"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=arguments)
@@ -59,44 +58,18 @@ def open_browser():
 
 
 @contextmanager
-def serving(*command: object, ready: str):
-    """Run a server of Python's on a free port of this machine; give its address.
-
-    Args:
-        command: What follows ``python -m``; ``{port}`` stands for the port.
-        ready: What to ask for until it answers.
-    """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    python_path = os.pathsep.join(
-        filter(None, [str(PROJECT), os.environ.get("PYTHONPATH", "")])
-    )
-    server = subprocess.Popen(
-        [sys.executable, "-m", *(str(word).format(port=port) for word in command)],
-        env={**os.environ, **OFFLINE, "PYTHONPATH": python_path},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        address = f"http://127.0.0.1:{port}"
-        wait_for(server, f"{address}/{ready}")
-        yield address
-    finally:
-        server.terminate()
-        server.wait(timeout=30)
-
-
-@contextmanager
 def open_lab(folder: Path, settings: Path):
-    """Serve a folder in JupyterLab without a token; give its address."""
+    """Serve a folder in JupyterLab without a token; yield its address."""
     for name, values in SETTINGS.items():
         file = settings / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(values), encoding="utf-8")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     options = {
         "ServerApp.ip": "127.0.0.1",
-        "ServerApp.port": "{port}",
+        "ServerApp.port": port,
         "ServerApp.root_dir": folder,
         "ServerApp.allow_root": True,
         "IdentityProvider.token": "",
@@ -105,10 +78,22 @@ def open_lab(folder: Path, settings: Path):
         "LabApp.expose_app_in_browser": True,
         "Application.log_level": 40,
     }
-    given = [f"--{name}={value}" for name, value in options.items()]
-    command = ["jupyterlab", "--no-browser", *given]
-    with serving(*command, ready="api/status") as address:
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser"]
+    command += [f"--{name}={value}" for name, value in options.items()]
+    python_path = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    server = subprocess.Popen(
+        command,
+        env={**os.environ, **OFFLINE, "PYTHONPATH": os.pathsep.join(python_path)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        address = f"http://127.0.0.1:{port}"
+        wait_for(server, f"{address}/api/status")
         yield address
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
 
 
 def wait_for(server: subprocess.Popen, address: str, *, seconds: float = 180) -> None:

@@ -1,8 +1,7 @@
-"""Small sounds for any test: nothing here needs a corpus or a network."""
+"""Fixtures for every test: short sounds, private caches, no network."""
 
 from __future__ import annotations
 
-import functools
 import os
 import socket
 import sys
@@ -14,25 +13,24 @@ import soundfile
 
 from clepdg_lib.files import PROJECT
 
+LOCAL = ("127.0.0.1", "::1", "localhost", "0.0.0.0", socket.gethostname())
+collect_ignore = ["soak", "speed"]  # campaigns and measurements, not tests
+
 
 def _refuse_network(event, args):
-    """Let tests talk to this machine alone, whoever tries it (PEP 578)."""
+    """Let tests talk to this machine alone, whichever package tries (PEP 578)."""
     if event == "socket.connect":
         address = args[1]
-        local = not isinstance(address, tuple) or address[0] in HERE
+        local = not isinstance(address, tuple) or address[0] in LOCAL
     elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
-        local = args[0] in (None, "", b"", *HERE, *(h.encode() for h in HERE))
+        local = args[0] in (None, "", b"", *LOCAL, *(h.encode() for h in LOCAL))
     else:
         return
     if not local:
         raise OSError(f"tests have no network: {event} {args[-1]!r}")
 
 
-HERE = ("127.0.0.1", "::1", "localhost", "0.0.0.0", socket.gethostname())
 sys.addaudithook(_refuse_network)
-collect_ignore = ["soak"]  # campaigns of an hour: `make soak`
-
-EMOTIONS = ("angry", "happy", "neutral", "sad")
 
 
 @pytest.fixture
@@ -55,7 +53,7 @@ def write_wave():
 
 @pytest.fixture
 def make_corpus(tmp_path, write_wave):
-    """Lay out a corpus of short tones: names below a new folder, which is returned."""
+    """Write short tones under the given names in a new folder; return the folder."""
 
     def make(*names, folder="corpus"):
         root = tmp_path / folder
@@ -78,60 +76,15 @@ def real_corpora():
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_the_tests(tmp_path_factory):
-    """Keep what tests embed out of the cache that people use."""
-    before = os.environ.get("CLEPDG_CACHE")
-    os.environ["CLEPDG_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-    yield
-    os.environ.pop("CLEPDG_CACHE")
-    if before is not None:
-        os.environ["CLEPDG_CACHE"] = before
+    """Keep what tests embed out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLEPDG_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture
 def private_cache(tmp_path, monkeypatch):
-    """An empty cache folder of the test's own."""
+    """An empty cache folder for one test."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("CLEPDG_CACHE", str(folder))
     return folder
-
-
-@pytest.fixture(scope="session")
-def tiny_clap_folder(tmp_path_factory):
-    """A whole CLAP in Hugging Face layout, with random weights and few of them."""
-    from soak.tiny import make_model
-
-    return make_model(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="session")
-def tiny_clap(tiny_clap_folder):
-    """The tiny CLAP, loaded; shared by all tests, so none may change it."""
-    from clepdg_lib.clap import load_clap
-
-    return load_clap(tiny_clap_folder)
-
-
-@pytest.fixture
-def feeling_corpus(tmp_path):
-    """Make a corpus in which emotions are pitches: easy even for tiny models."""
-    from soak.tiny import make_corpus
-
-    def make(name="tones", **how):
-        return make_corpus(tmp_path / name, name=name, **how)
-
-    return make
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    """Few contexts, few steps: for tests of a protocol, not of its scores."""
-    from clepdg_lib import methods
-
-    brief = {
-        "tune_contexts": {"n_contexts": 2, "n_tokens": 1, "steps": 2},
-        "fit_on_points": {"epochs": 2},
-    }
-    monkeypatch.setattr(methods, "_fitted", {})
-    for name, how in brief.items():
-        few = functools.partial(getattr(methods, name), **how)
-        monkeypatch.setattr(methods, name, few)

@@ -1,7 +1,7 @@
-"""Several hundred bad or odd sound files, made on the spot: what forty laptops hold.
+"""Several hundred broken or unusual sound files, made from seeds.
 
-`odd_sounds(folder)` writes them and says of each what must come of it: the number of
-samples that it reads to at 16 kHz, or words that the refusal must contain.
+`odd_sounds(folder)` writes them; each has the number of samples that it must read to
+at 16 kHz, or words that the error must contain.
 """
 
 from __future__ import annotations
@@ -17,19 +17,10 @@ import numpy as np
 import soundfile
 
 RATE = 16_000
-FORMATS = {  # suffix -> container and subtype
-    "wav": ("WAV", "PCM_16"),
-    "wavex": ("WAVEX", "PCM_16"),
-    "rf64": ("RF64", "PCM_16"),
-    "w64": ("W64", "PCM_16"),
-    "aiff": ("AIFF", "PCM_16"),
-    "au": ("AU", "PCM_16"),
-    "caf": ("CAF", "PCM_16"),
-    "flac": ("FLAC", "PCM_16"),
-    "ogg": ("OGG", "VORBIS"),
-    "opus": ("OGG", "OPUS"),
-    "mp3": ("MP3", "MPEG_LAYER_III"),
-}
+PCM = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC")
+FORMATS = {name.lower(): (name, "PCM_16") for name in PCM}  # suffix -> container
+FORMATS |= {"ogg": ("OGG", "VORBIS"), "opus": ("OGG", "OPUS")}
+FORMATS |= {"mp3": ("MP3", "MPEG_LAYER_III")}
 RATES = (1, 7, 50, 999, 1000, 4000, 8000, 11_025, 16_000, 22_050, 24_000, 24_414)
 RATES += (32_000, 44_056, 44_100, 48_000, 88_200, 96_000, 192_000, 384_000, 768_000)
 RATES += (768_001, 5_644_800, 2_000_000_000)
@@ -42,7 +33,7 @@ class Odd:
 
     path: Path
     n_samples: int | None = None  # None: it must be refused
-    says: str = ""  # in the refusal
+    message: str = ""  # in the refusal
     loose: int = 0  # samples by which the length may be off
 
 
@@ -58,7 +49,7 @@ def encoded(wave, *, rate=RATE, container="WAV", subtype="PCM_16"):
 
 
 def wav_bytes(
-    samples, *, rate=RATE, channels=1, data_says=None, riff_says=None, code=1, bits=16
+    samples, *, rate=RATE, channels=1, data_size=None, riff_size=None, code=1, bits=16
 ):
     """Build a WAV by hand, so that its header can say anything."""
     body = bytes(samples)
@@ -68,17 +59,17 @@ def wav_bytes(
         *(code, channels, rate & 0xFFFFFFFF, rate * align & 0xFFFFFFFF),
         *(align & 0xFFFF, bits),
     )
-    length = len(body) if data_says is None else data_says
-    whole = 36 + len(body) if riff_says is None else riff_says
+    length = len(body) if data_size is None else data_size
+    whole = 36 + len(body) if riff_size is None else riff_size
     head = b"RIFF" + struct.pack("<I", whole) + b"WAVE"
     head += b"fmt " + struct.pack("<I", 16) + about
     return head + b"data" + struct.pack("<I", length) + body
 
 
-def id3(n_bytes, *, says=None):
+def id3(n_bytes, *, stated=None):
     """An ID3 tag with a picture of so many bytes in it."""
     picture = b"APIC" + struct.pack(">I", n_bytes) + b"\0\0" + bytes(n_bytes)
-    size = len(picture) if says is None else says
+    size = len(picture) if stated is None else stated
     safe = bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0))
     return b"ID3\x03\x00\x00" + safe + picture
 
@@ -86,14 +77,9 @@ def id3(n_bytes, *, says=None):
 def odd_sounds(folder: Path) -> list[Odd]:
     """Write all of them; the folder may be new."""
     folder.mkdir(parents=True, exist_ok=True)
-    return [
-        *_truncated(folder / "truncated"),
-        *_rates_and_channels(folder / "rates"),
-        *_contents(folder / "contents"),
-        *_headers(folder / "headers"),
-        *_no_sounds(folder / "no-sounds"),
-        *_names(folder / "names"),
-    ]
+    parts = (_truncated, _rates_and_channels, _contents, _headers, _no_sounds, _names)
+    parts += (_joined,)
+    return [odd for part in parts for odd in part(folder / part.__name__.strip("_"))]
 
 
 def _write(path: Path, data: bytes) -> Path:
@@ -111,7 +97,7 @@ def _truncated(folder):
         step = 10 if len(whole) < 2_000 else 40
         for n in range(0, len(whole) - 2, step):
             path = _write(folder / f"{n:05d}.{suffix}", whole[:n])
-            yield Odd(path, says="0 bytes" if n == 0 else "again")
+            yield Odd(path, message="0 bytes" if n == 0 else "again")
 
 
 def _rates_and_channels(folder):
@@ -121,14 +107,14 @@ def _rates_and_channels(folder):
         if 1_000 <= rate <= 768_000:
             yield Odd(path, round(2_000 * RATE / rate), loose=1)
         else:
-            yield Odd(path, says="sample rate")
+            yield Odd(path, message="sample rate")
     for channels in CHANNELS:
         for subtype in ("PCM_16", "FLOAT"):
             data = encoded(tone(500, channels=channels), subtype=subtype)
             yield Odd(_write(folder / f"{channels}-of-{subtype}.wav", data), 500)
     for channels in (0, 1025, 65_535):
         data = wav_bytes(bytes(4_000), channels=channels)
-        yield Odd(_write(folder / f"{channels}-channels.wav", data), says="audio")
+        yield Odd(_write(folder / f"{channels}-channels.wav", data), message="audio")
     for container, subtypes in (
         ("WAV", "PCM_U8 PCM_16 PCM_24 PCM_32 FLOAT DOUBLE ULAW ALAW IMA_ADPCM"),
         ("AIFF", "PCM_S8 PCM_16 PCM_24 PCM_32 FLOAT DOUBLE"),
@@ -162,24 +148,19 @@ def _contents(folder):
             path = _write(folder / f"{name}.{subtype}.wav", encoded(wave, rate=RATE))
             path.write_bytes(encoded(wave, subtype=subtype))
             yield Odd(path, len(wave))
-    for name, value in {
-        "nan": np.nan,
-        "inf": np.inf,
-        "minus-inf": -np.inf,
-        "too-large": 1e300,
-    }.items():
+    for name in ("nan", "inf", "-inf", "1e300"):
         for where in ("first", "last", "all"):
             wave = tone(3_000)
-            wave[{"first": 0, "last": -1, "all": slice(None)}[where]] = value
+            wave[{"first": 0, "last": -1, "all": slice(None)}[where]] = float(name)
             data = encoded(wave, subtype="DOUBLE")
             path = _write(folder / f"{name}-{where}.wav", data)
-            yield Odd(path, says="NaN or infinite")
+            yield Odd(path, message="NaN")
     absurd = encoded(tone(300) * 1e30, subtype="FLOAT")
-    yield Odd(_write(folder / "absurd.wav", absurd), says="samples lie from -1 to 1")
+    yield Odd(_write(folder / "absurd.wav", absurd), message="absurd")
     for suffix in ("wav", "flac", "aiff", "caf"):
         container, subtype = FORMATS[suffix]
         data = encoded(np.zeros(0), container=container, subtype=subtype)
-        yield Odd(_write(folder / f"zero-length.{suffix}", data), says="again")
+        yield Odd(_write(folder / f"zero-length.{suffix}", data), message="again")
     few = encoded(tone(2), rate=48_000)
     yield Odd(_write(folder / "too-few.wav", few), 1, loose=1)
     for n_bytes in (10, 100_000, 5_000_000):
@@ -187,42 +168,51 @@ def _contents(folder):
         sound = encoded(tone(8_000), container=container, subtype=subtype)
         path = _write(folder / f"picture-{n_bytes}.mp3", id3(n_bytes) + sound)
         yield Odd(path, 8_000)
-    lie = id3(20, says=200_000_000) + sound
-    yield Odd(_write(folder / "picture-that-lies.mp3", lie), says="tag alone")
+    lie = id3(20, stated=200_000_000) + sound
+    yield Odd(_write(folder / "picture-that-lies.mp3", lie), message="audio")
 
 
 def _headers(folder):
     sound = (tone(1_000) * 32767).astype("<i2").tobytes()
-    for says in (2_002, 4_000, 2**31 - 1, 2**31, 0xFFFFFF00):
-        data = wav_bytes(sound, data_says=says)
-        yield Odd(_write(folder / f"data-says-{says}.wav", data), says="truncated")
-        both = wav_bytes(sound, data_says=says, riff_says=says)
-        yield Odd(_write(folder / f"both-say-{says}.wav", both), says="truncated")
-    for says in (2, 100, 1_000):  # the rest of the sound is not announced
-        data = wav_bytes(sound, data_says=says)
-        yield Odd(_write(folder / f"data-says-only-{says}.wav", data), says="follow")
-    for says in (0xFFFFFFFF, 0xFFFFFFF8):  # recorders that were never closed
-        data = wav_bytes(sound, data_says=says, riff_says=says)
-        yield Odd(_write(folder / f"unclosed-{says}.wav", data), 1_000)
-    never = wav_bytes(sound, data_says=0, riff_says=0)
-    yield Odd(_write(folder / "unclosed-0.wav", never), says="holds no samples")
+    for size in (2_002, 4_000, 2**30, 0xFFFFFF00):
+        data = wav_bytes(sound, data_size=size)
+        yield Odd(_write(folder / f"data-{size}.wav", data), message="truncated")
+        both = wav_bytes(sound, data_size=size, riff_size=size)
+        yield Odd(_write(folder / f"both-{size}.wav", both), message="truncated")
+    for size in (2, 100, 1_000):  # the header counts only the beginning
+        data = wav_bytes(sound, data_size=size)
+        yield Odd(_write(folder / f"data-only-{size}.wav", data), message="after what")
+    # Written into a pipe by SoX, arecord or ffmpeg: the length was unknown.
+    for size in (0x7FFFF000, 0x7FFFFF00, 2**31, 0xFFFFFFF8, 0xFFFFFFFF):
+        riff = min(size + 36, 0xFFFFFFFF)
+        for data in (sound, sound[:-1]):
+            bits = 8 if len(data) % 2 else 16
+            piped = wav_bytes(data, data_size=size, riff_size=riff, bits=bits)
+            path = _write(folder / f"piped-{size}-{bits}.wav", piped)
+            yield Odd(path, len(data) * 8 // bits)
+    never = wav_bytes(sound, data_size=0, riff_size=0)
+    yield Odd(_write(folder / "unclosed-0.wav", never), message="again")
+    tags = b"LIST" + struct.pack("<I", 20) + b"INFOISFT" + struct.pack("<I", 8)
+    for n, rest in ((1_999, b""), (1_999, tags + bytes(8)), (2_000, tags + bytes(8))):
+        data = wav_bytes(sound[:n], bits=8) + rest  # no padding after an odd length
+        yield Odd(_write(folder / f"unpadded-{n}-{len(rest)}.wav", data), n)
     for tag in (b"TAG" + bytes(125), b"ID3\x03" + bytes(99), bytes(4_096)):
         path = _write(folder / f"tagged-{tag[0]}.wav", wav_bytes(sound) + tag)
         yield Odd(path, 1_000)
     for code in (0, 2, 85, 0x1234, 0xFFFE):
         data = wav_bytes(sound, code=code)
-        yield Odd(_write(folder / f"codec-{code}.wav", data), says="wav")
+        yield Odd(_write(folder / f"codec-{code}.wav", data), message="wav")
     for bits in (0, 1, 7, 12, 13, 33, 65_535):
         data = wav_bytes(sound, bits=bits)
         yield Odd(_write(folder / f"{bits}-bits.wav", data), -1)  # either way
     endless = wav_bytes(b"")[:36] + b"junk\0\0\0\0" * 50_000
-    yield Odd(_write(folder / "endless-chunks.wav", endless), says="again")
+    yield Odd(_write(folder / "endless-chunks.wav", endless), message="again")
     au = bytearray(encoded(tone(500), container="AU"))
     au[8:12] = b"\x7f\xff\xff\xff"
-    yield Odd(_write(folder / "liar.au", au), says="promises")
+    yield Odd(_write(folder / "liar.au", au), message="again")
     flac = bytearray(encoded(tone(500), container="FLAC"))
     flac[21:26] = flac[21:22] + b"\xff\xff\xff\xff"  # number of samples
-    yield Odd(_write(folder / "liar.flac", flac), says="again")
+    yield Odd(_write(folder / "liar.flac", flac), message="again")
     broken = bytearray(encoded(tone(9_000), container="FLAC"))
     broken[len(broken) // 2] ^= 0xFF
     yield Odd(_write(folder / "broken.flac", broken), -1)
@@ -250,12 +240,12 @@ def _no_sounds(folder):
         "utf16.wav": "no sound".encode("utf-16") * 50,
         "headerless.raw": draw.integers(0, 120, 4_000, np.uint8).tobytes(),
     }.items():
-        says = "0 bytes" if not data else "audio"
-        says = "again" if name in ("riff.wav", "only-head.wav") else says
-        yield Odd(_write(folder / name, data), says=says)
+        message = "0 bytes" if not data else "audio"
+        message = "again" if name in ("riff.wav", "only-head.wav") else message
+        yield Odd(_write(folder / name, data), message=message)
     for i in range(40):
         noise = draw.integers(0, 256, int(draw.integers(1, 3_000)), np.uint8).tobytes()
-        yield Odd(_write(folder / f"noise-{i}.wav", noise), says="audio")
+        yield Odd(_write(folder / f"noise-{i}.wav", noise), message="audio")
     for i, (suffix, (container, subtype)) in enumerate(FORMATS.items()):
         head = encoded(tone(200), container=container, subtype=subtype)[:40]
         noise = head + draw.integers(0, 256, 900, np.uint8).tobytes()
@@ -278,24 +268,63 @@ def _names(folder):
         container, subtype = FORMATS[suffix]
         data = encoded(tone(8_000), container=container, subtype=subtype)
         yield Odd(_write(folder / f"really-{suffix}.wav", data), 8_000)
-    yield Odd(folder / "missing.wav", says="does not exist")
-    yield Odd(folder / ("n" * 300 + ".wav"), says="cannot be opened")
-    yield Odd(folder / "zero\0byte.wav", says="cannot be opened")
-    yield Odd(folder, says="is a folder")
-    yield Odd(folder / "a b.wav" / "below.wav", says="cannot be opened")
+    yield Odd(folder / "missing.wav", message="cannot be opened")
+    yield Odd(folder / ("n" * 300 + ".wav"), message="cannot be opened")
+    yield Odd(folder / "zero\0byte.wav", message="cannot be opened")
+    yield Odd(folder, message="folder")
+    yield Odd(folder / "a b.wav" / "below.wav", message="cannot be opened")
     (folder / "loop-1.wav").symlink_to(folder / "loop-2.wav")
     (folder / "loop-2.wav").symlink_to(folder / "loop-1.wav")
-    yield Odd(folder / "loop-1.wav", says="cannot be opened")
+    yield Odd(folder / "loop-1.wav", message="cannot be opened")
     (folder / "dangling.wav").symlink_to(folder / "nowhere.wav")
-    yield Odd(folder / "dangling.wav", says="does not exist")
+    yield Odd(folder / "dangling.wav", message="cannot be opened")
     (folder / "link.wav").symlink_to(folder / "a b.wav")
     yield Odd(folder / "link.wav", 1_000)
     if hasattr(os, "mkfifo"):
         os.mkfifo(folder / "pipe.wav")
-        yield Odd(folder / "pipe.wav", says="pipe")
+        yield Odd(folder / "pipe.wav", message="pipe")
     if Path("/dev/zero").exists():
-        yield Odd(Path("/dev/zero"), says="device")
+        yield Odd(Path("/dev/zero"), message="device")
     if hasattr(os, "geteuid") and os.geteuid() != 0:
         locked = _write(folder / "locked.wav", sound)
         locked.chmod(0)
-        yield Odd(locked, says="cannot be opened")
+        yield Odd(locked, message="cannot be opened")
+
+
+def _joined(folder):
+    """Files of which a decoder would silently read only a part."""
+    noise = 0.1 * np.random.default_rng(0).standard_normal(5 * RATE)
+    for suffix in ("ogg", "opus", "flac", "mp3", "wav"):
+        container, subtype = FORMATS[suffix]
+        for n in (RATE // 2, len(noise)):
+            first = encoded(noise[:n], container=container, subtype=subtype)
+            second = encoded(noise[: n // 2], container=container, subtype=subtype)
+            path = _write(folder / f"cat-{n}.{suffix}", first + second)
+            yield Odd(path, message="again")
+        for share in (0.1, 0.5, 0.9, 0.97):
+            cut = first[: int(share * len(first))]
+            yield Odd(_write(folder / f"cut-{share}.{suffix}", cut), message="again")
+    nist = encoded(noise, container="NIST")
+    yield Odd(_write(folder / "half.nist", nist[: len(nist) // 2]), message="promises")
+    tagged = io.BytesIO()
+    with soundfile.SoundFile(tagged, "w", RATE, 1, "VORBIS", format="OGG") as file:
+        file.comment = "x" * 20_000  # more than the log of libsndfile holds
+        file.write(noise)
+    data = tagged.getvalue()
+    yield Odd(_write(folder / "tagged.ogg", data), len(noise))
+    yield Odd(_write(folder / "tagged-twice.ogg", data + data), message="again")
+    yield Odd(
+        _write(folder / "tagged-cut.ogg", data[: len(data) // 2]), message="again"
+    )
+    # A variable bit rate, and no header that counts the frames: an estimate is wrong.
+    for name, loud in (("first", slice(0, RATE)), ("last", slice(-RATE, None))):
+        wave = 1e-3 * noise
+        wave[loud] = noise[loud]
+        mp3 = io.BytesIO()
+        how = {"format": "MP3", "bitrate_mode": "VARIABLE", "compression_level": 0.1}
+        with soundfile.SoundFile(mp3, "w", RATE, 1, **how) as file:
+            file.write(wave)
+        data = mp3.getvalue()
+        yield Odd(_write(folder / f"loud-{name}.mp3", data), len(wave))
+        bare = data[data.index(data[:2], 200) :]
+        yield Odd(_write(folder / f"loud-{name}-bare.mp3", bare), message="again")

@@ -1,166 +1,231 @@
-"""Tuning: a frozen tower, contexts that grow apart, the same ones for a seed."""
+"""Contexts: joined as words are, tuned alone, and what words say of a place."""
 
-import itertools
+import math
 
 import pytest
 import torch
+from stand_ins import DIM, tiny_clap, word_clap
+from torch.nn import functional as F
 
-from clepdg_lib import contexts
 from clepdg_lib.acpt import (
-    BARE,
     AcousticContexts,
+    ContextAugmentation,
+    PlaceMap,
     append_contexts,
+    contexts_from_words,
+    cover_loss,
+    diversity_loss,
     embed_contexts,
+    fit_place_map,
     random_contexts,
+    text_shifts,
     tune_contexts,
 )
-from clepdg_lib.captions import CANONICAL
-from clepdg_lib.corpora import EMOTIONS
+from clepdg_lib.captions import BARE, EMOTIONS
 
-SIZE = {"n_contexts": 3, "n_tokens": 2}
-QUICK = {**SIZE, "steps": 8, "progress": False}
-
-
-@pytest.mark.parametrize("schedule", ["joint", "sequential"])
-def test_tuning_leaves_the_model_alone_and_repeats_itself(tiny_clap, schedule):
-    before = {k: v.clone() for k, v in tiny_clap.model.state_dict().items()}
-    tuned = tune_contexts(tiny_clap, EMOTIONS, schedule=schedule, **QUICK)
-    assert tuned.vectors.shape == (3, 2, 32) and not tuned.vectors.requires_grad
-    for name, tensor in tiny_clap.model.state_dict().items():
-        assert torch.equal(tensor, before[name]), name
-    assert all(p.grad is None for p in tiny_clap.model.parameters())
-    torch.manual_seed(99)  # the global source has no say
-    again = tune_contexts(tiny_clap, EMOTIONS, schedule=schedule, **QUICK)
-    assert torch.equal(tuned.vectors, again.vectors)
-    other = tune_contexts(tiny_clap, EMOTIONS, schedule=schedule, seed=1, **QUICK)
-    assert not torch.equal(tuned.vectors, other.vectors)
-    n_steps = 8 if schedule == "joint" else 24
-    assert list(tuned.history["step"]) == list(range(1, n_steps + 1))
-    assert set(tuned.history) == {"step", "diversity", "consistency", "loss"}
+CAPTIONS = ["in a quiet studio", "with rain", "heard from a large hall", "in the rain"]
+SENTENCES = ["a sad voice", "this person is feeling angry"]  # of different lengths
+SMALL = {"n_contexts": 3, "n_tokens": 2, "progress": False}
 
 
-def similarity(clap, contexts):
-    """Mean |cosine| between what different contexts do to the bare sentence."""
-    shift = append_contexts(clap, [BARE], contexts.vectors)[:, 0].detach()
-    shift = torch.nn.functional.normalize(shift - clap.embed_text([BARE]), dim=-1)
-    cosines = (shift @ shift.T).abs()
-    n = len(shift)
-    return float((cosines.sum() - n) / (n * (n - 1)))
+@pytest.fixture(scope="module")
+def clap():
+    return word_clap()
 
 
-@pytest.mark.parametrize("schedule", ["joint", "sequential"])
-def test_contexts_grow_apart_while_emotions_stay_themselves(tiny_clap, schedule):
-    how = {**QUICK, "steps": 40, "n_contexts": 4}
-    start = random_contexts(tiny_clap, n_contexts=4, n_tokens=2)
-    tuned = tune_contexts(tiny_clap, EMOTIONS, schedule=schedule, **how)
-    assert similarity(tiny_clap, tuned) < 0.7 * similarity(tiny_clap, start)
-    if schedule == "joint":
-        assert tuned.history["loss"].iloc[-1] < tuned.history["loss"].iloc[0]
-        # the first step is taken from the start itself
-        first = tuned.history["diversity"].iloc[0]
-        assert first == pytest.approx(similarity(tiny_clap, start), abs=0.02)
-    plain = tiny_clap.embed_text([CANONICAL.format(emotion=e) for e in EMOTIONS])
-    found = embed_contexts(tiny_clap, tuned, EMOTIONS)
-    guesses = (found @ plain.T).argmax(dim=-1)
-    right = (guesses == torch.arange(len(EMOTIONS))).float().mean()
-    assert right >= 0.75
-
-
-@pytest.mark.parametrize("n_drawn", [1, 3, None])
-def test_the_losses_are_those_of_the_sentences_drawn(tiny_clap, n_drawn, monkeypatch):
-    monkeypatch.setattr(contexts, "fast_precision", lambda *_: False)
-    start = random_contexts(tiny_clap, **SIZE)
-    how = {**QUICK, "steps": 1, "temperature": 0.2, "n_drawn": n_drawn}
-    first = tune_contexts(tiny_clap, EMOTIONS, init=start, **how).history.iloc[0]
-    plain = tiny_clap.embed_text([CANONICAL.format(emotion=e) for e in EMOTIONS])
-    logits = embed_contexts(tiny_clap, start, EMOTIONS) @ plain.T / 0.2  # (K, E, E)
-    told = -logits.log_softmax(dim=-1).diagonal(dim1=1, dim2=2)  # (K, E)
-    n = n_drawn or len(EMOTIONS)
-    picks = itertools.product(itertools.combinations(range(4), n), repeat=3)
-    possible = [
-        torch.stack([told[k, list(pick)].mean() for k, pick in enumerate(three)]).mean()
-        for three in picks
-    ]
-    nearest = (torch.stack(possible) - first["consistency"]).abs().min()
-    assert nearest < 1e-5
-    assert first["diversity"] == pytest.approx(similarity(tiny_clap, start), abs=1e-5)
-
-
-def test_a_step_embeds_what_it_draws_and_no_more(tiny_clap, monkeypatch):
-    sizes = []
-    real = type(tiny_clap).embed_tokens
-
-    def note(clap, vectors, mask):
-        if vectors.requires_grad:
-            sizes.append(len(vectors))
-        return real(clap, vectors, mask)
-
-    monkeypatch.setattr(type(tiny_clap), "embed_tokens", note)
-    how = {**QUICK, "steps": 2, "n_contexts": 3}
-    for n_drawn, rows in ((1, 2), (2, 3), (None, 5)):
-        sizes.clear()
-        tune_contexts(tiny_clap, EMOTIONS, n_drawn=n_drawn, **how)
-        assert sizes == [3 * rows] * 2, n_drawn  # each with the bare sentence
-
-
-def test_over_the_steps_every_emotion_is_drawn_for_every_context(tiny_clap):
-    """Then few emotions a step cost no more in the end than all of them."""
-    how = {**QUICK, "steps": 40, "n_contexts": 4}
-    plain = tiny_clap.embed_text([CANONICAL.format(emotion=e) for e in EMOTIONS])
-    for n_drawn in (1, 3, None):
-        tuned = tune_contexts(tiny_clap, EMOTIONS, n_drawn=n_drawn, **how)
-        found = embed_contexts(tiny_clap, tuned, EMOTIONS)
-        right = (found @ plain.T).argmax(dim=-1) == torch.arange(len(EMOTIONS))
-        assert right.float().mean() >= 0.75, n_drawn
-    for wrong in (0, 5):
-        with pytest.raises(ValueError, match="None or from 1 to 4"):
-            tune_contexts(tiny_clap, EMOTIONS, n_drawn=wrong, **how)
-
-
-def test_in_turn_an_earlier_context_is_not_moved_by_a_later_one(tiny_clap):
-    how = {"steps": 5, "n_tokens": 2, "schedule": "sequential", "progress": False}
-    start = random_contexts(tiny_clap, n_contexts=3, n_tokens=2)
-    two = AcousticContexts(start.vectors[:2])
-    of_three = tune_contexts(tiny_clap, EMOTIONS, init=start, **how)
-    of_two = tune_contexts(tiny_clap, EMOTIONS, init=two, **how)
-    torch.testing.assert_close(of_three.vectors[:2], of_two.vectors)
-    joint = tune_contexts(
-        tiny_clap, EMOTIONS, init=start, **{**how, "schedule": "joint"}
+# ------------------------------------------------------------------ contexts
+@pytest.mark.parametrize("make", [tiny_clap, word_clap])
+def test_the_tokens_of_words_give_what_the_words_give(make):
+    clap, places = make(), ["with rain", "large hall"]
+    vectors = contexts_from_words(clap, places, n_tokens=2).vectors
+    joined = append_contexts(clap, SENTENCES, vectors)
+    assert joined.shape == (2, 2, DIM)
+    for row, place in zip(joined, places, strict=True):
+        words = clap.embed_text([f"{sentence} {place}" for sentence in SENTENCES])
+        torch.testing.assert_close(row, words, atol=1e-5, rtol=0)
+    named = AcousticContexts(vectors, "a {emotion} voice")
+    torch.testing.assert_close(embed_contexts(clap, named, ["sad"])[:, 0], joined[:, 0])
+    torch.testing.assert_close(
+        text_shifts(clap, named), text_shifts(clap, places), atol=1e-5, rtol=0
     )
-    assert not torch.allclose(joint.vectors, of_three.vectors)
 
 
-def test_one_context_alone_has_nothing_to_differ_from(tiny_clap):
-    tuned = tune_contexts(
-        tiny_clap, EMOTIONS, n_contexts=1, n_tokens=2, steps=3, progress=False
+def test_a_place_of_one_string_is_one_place(clap):
+    assert text_shifts(clap, "with rain").shape == (1, DIM)
+    short = contexts_from_words(clap, "with rain", n_tokens=3).vectors
+    assert short.shape == (1, 3, 32) and torch.equal(short[0, 0], short[0, 2])
+
+
+def test_gradients_reach_the_contexts_alone(clap):
+    vectors = random_contexts(clap, n_contexts=2).vectors.requires_grad_()
+    append_contexts(clap, SENTENCES, vectors)[..., 0].sum().backward()
+    assert (vectors.grad.abs().sum(dim=-1) > 0).all()
+    tune_contexts(clap, EMOTIONS, steps=2, **SMALL)
+    assert not any(p.requires_grad or p.grad is not None for p in clap.parameters())
+
+
+def test_random_contexts_follow_their_seed(clap):
+    first, again, other = (random_contexts(clap, seed=seed) for seed in (1, 1, 2))
+    assert first.vectors.shape == (16, 4, 32) and len(first) == 16
+    assert torch.equal(first.vectors, again.vectors)
+    assert not torch.equal(first.vectors, other.vectors)
+    spread = random_contexts(clap, n_contexts=200, scale=2.0).vectors.std()
+    assert float(spread / clap.text_tower.table.std()) == pytest.approx(2, rel=0.05)
+    with pytest.raises(ValueError, match="n_contexts is 0"):
+        random_contexts(clap, n_contexts=0)
+    with pytest.raises(ValueError, match=r"76 tokens is too long: this tower takes 62"):
+        embed_contexts(clap, random_contexts(clap, n_tokens=69), ["sad"])
+
+
+def test_contexts_are_saved_and_damage_is_noticed(clap, tmp_path):
+    tuned = random_contexts(clap, template="a {emotion} voice")
+    tuned.save(tmp_path / "tuned")
+    file = tmp_path / "tuned.npz"
+    found = AcousticContexts.load(file)
+    assert (
+        torch.equal(found.vectors, tuned.vectors) and found.template == tuned.template
     )
-    assert (tuned.history["diversity"] == 0).all()
-    assert torch.isfinite(tuned.vectors).all()
+    for vectors in (torch.full((2, 3, 4), math.nan), torch.ones(3, 4)):
+        AcousticContexts(vectors).save(tmp_path / "bad")
+        with pytest.raises(ValueError, match=r"contexts are finite floats \(K, M, D\)"):
+            AcousticContexts.load(tmp_path / "bad.npz")
+    file.write_bytes(file.read_bytes()[:-40])
+    with pytest.raises(ValueError, match="cannot be read as arrays"):
+        AcousticContexts.load(file)
+    with pytest.raises(FileNotFoundError):
+        AcousticContexts.load(tmp_path / "none.npz")
 
 
-def test_weights_and_templates_are_heeded(tiny_clap):
-    only_diverse = tune_contexts(tiny_clap, EMOTIONS, consistency=0.0, **QUICK)
-    assert torch.equal(
-        torch.tensor(only_diverse.history["loss"].to_numpy()),
-        torch.tensor(only_diverse.history["diversity"].to_numpy()),
+# -------------------------------------------------------------------- tuning
+def test_tuning_follows_its_seed_and_covers_the_captions(clap):
+    start = random_contexts(clap, n_contexts=3, n_tokens=2)
+    options = {"captions": CAPTIONS, "init": start, "steps": 40, **SMALL}
+    first, again, other = (
+        tune_contexts(clap, EMOTIONS, seed=seed, **options) for seed in (0, 0, 1)
     )
-    template = "a voice that sounds {emotion}"
-    other = tune_contexts(tiny_clap, EMOTIONS, template=template, **QUICK)
-    assert other.template == template
-    found = embed_contexts(tiny_clap, other, ["sad"])[0, 0]
-    expected = append_contexts(tiny_clap, ["a voice that sounds sad"], other.vectors)
-    torch.testing.assert_close(found, expected[0, 0], atol=1e-5, rtol=0)
+    assert torch.equal(first.vectors, again.vectors)
+    assert not torch.equal(first.vectors, other.vectors)
+    history = first.history
+    assert list(history) == ["step", "cover", "consistency", "diversity", "loss"]
+    assert (
+        len(history) == 40 and history["loss"].iloc[-1] < history["loss"].iloc[0] - 0.1
+    )
+    assert history["cover"].iloc[-1] < history["cover"].iloc[0]
+
+    def nearest(contexts):  # mean over captions of the best cosine
+        targets = F.normalize(text_shifts(clap, CAPTIONS), dim=1)
+        return float(
+            (targets @ F.normalize(text_shifts(clap, contexts), dim=1).T).amax(1).mean()
+        )
+
+    assert nearest(first) > nearest(start) + 0.1
+    uncovered = tune_contexts(clap, EMOTIONS, **{**options, "captions": None})
+    assert (uncovered.history["cover"] == 0).all() and nearest(first) > nearest(
+        uncovered
+    )
+
+
+def test_emotions_stay_in_contexts(clap):
+    """Consistency alone pulls every sentence in a context back to its own emotion."""
+    start = random_contexts(clap, n_contexts=3, scale=3.0)
+    parts = {"cover": 0, "diversity": 0, "consistency": 1, "init": start, **SMALL}
+    tuned = tune_contexts(clap, EMOTIONS, steps=60, learning_rate=0.1, **parts)
+    plain = clap.embed_text([f"this person is feeling {e}" for e in EMOTIONS])
+
+    def own(contexts):
+        cosines = embed_contexts(clap, contexts, EMOTIONS) @ plain.T  # (K, E, E)
+        return float(cosines.softmax(-1).diagonal(dim1=1, dim2=2).mean())
+
+    assert own(tuned) > own(start)
+
+
+def test_losses_are_what_they_say():
+    east, north = torch.tensor([1.0, 0]), torch.tensor([0.0, 1])
+    assert float(diversity_loss(torch.stack([east, north]))) == 0
+    assert float(
+        diversity_loss(torch.stack([east, -2 * east, north]))
+    ) == pytest.approx(1 / 3)
+    assert float(diversity_loss(east[None])) == 0
+    tau = torch.stack([east, 3 * north])
+    expected = -math.log((math.exp(7) + 1) / 2) / 7
+    assert float(cover_loss(tau, tau, kappa=7)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
-    ("wrong", "says"),
+    ("arguments", "message"),
     [
-        ({"emotions": ["sad"]}, "two or more"),
-        ({"schedule": "both"}, "'both'.*joint.*sequential"),
-        ({"temperature": 0.0}, "above 0"),
+        (dict(captions=CAPTIONS, n_contexts=5), "n_contexts is 5.* 4 different"),
+        (dict(captions=CAPTIONS[:1] * 9, n_contexts=2), "there are 1 different"),
+        (dict(captions="with rain", n_contexts=2), "there are 1 different"),
+        (dict(emotions=("sad",)), "two or more"),
+        (dict(temperature=0.0), "temperature is 0.0"),
+        (dict(learning_rate=math.nan), "learning_rate is nan"),
+        (dict(kappa=math.inf), "kappa is inf"),
+        (dict(steps=-1), "steps is"),
+        (dict(cover=math.nan), "diverged in step 1"),
     ],
 )
-def test_what_cannot_be_tuned_is_refused(tiny_clap, wrong, says):
-    given = {"emotions": EMOTIONS, **wrong}
-    with pytest.raises(ValueError, match=says):
-        tune_contexts(tiny_clap, given.pop("emotions"), progress=False, **given)
+def test_bad_settings_are_named(clap, arguments, message):
+    arguments = {"emotions": EMOTIONS, "n_tokens": 2, "progress": False, **arguments}
+    with pytest.raises(ValueError, match=message):
+        tune_contexts(clap, **arguments)
+
+
+# ----------------------------------------------------------- words to places
+@pytest.fixture(scope="module")
+def pairs():
+    """Words (n, 6) that tell along which of 12 features a place shifts a clip."""
+    draw = torch.Generator().manual_seed(0)
+    tau = torch.eye(6)[torch.randint(6, (600,), generator=draw)]
+    clean = 3 + 2 * torch.randn(600, 12, generator=draw)
+    drift = 4 * torch.randn(6, 12, generator=draw)
+    return tau, clean, clean + tau @ drift
+
+
+def error(place_map, tau, clean, placed):
+    return float((place_map(clean, tau) - placed).square().mean())
+
+
+def test_a_drift_that_words_name_is_learned(pairs):
+    tau, clean, placed = pairs
+    train, test = [x[:400] for x in pairs], [x[400:] for x in pairs]
+    place_map = fit_place_map(*train)
+    mixed = tau[torch.randperm(400, generator=torch.Generator().manual_seed(1))]
+    shuffled = fit_place_map(mixed, *train[1:])
+    unmoved = float((test[2] - test[1]).square().mean())
+    assert error(place_map, *test) < 0.1 * unmoved < 0.4 * error(shuffled, *test)
+    assert not any(p.requires_grad for p in place_map.parameters())
+    assert place_map.residuals.shape == (400, 12)
+    again = fit_place_map(*train)
+    assert torch.equal(again.film.weight, place_map.film.weight)
+
+
+def test_before_training_a_map_changes_nothing(pairs):
+    tau, clean, _ = pairs
+    torch.testing.assert_close(PlaceMap(12, 6)(clean, tau), clean)
+    torch.testing.assert_close(fit_place_map(tau, clean, clean)(clean, tau), clean)
+    for rows in (slice(5), slice(0)):
+        with pytest.raises(ValueError, match="give one of each for every pair"):
+            fit_place_map(tau[rows], clean[rows], clean[:0])
+
+
+def test_features_are_bent_as_contexts_say(pairs):
+    tau, clean, _ = pairs
+    place_map = fit_place_map(*pairs)
+
+    def bend(seed=0, **options):
+        draw = torch.Generator().manual_seed(seed)
+        return ContextAugmentation(place_map, tau[:1], **options)(clean, draw)
+
+    assert torch.equal(bend(amplitude=0.0), clean)
+    assert torch.equal(bend(), bend()) and not torch.equal(bend(), bend(seed=1))
+    amount = (bend() - clean) / (place_map(clean, tau[:1].expand(600, -1)) - clean)
+    torch.testing.assert_close(amount[:, 0], amount[:, 1], atol=1e-2, rtol=1e-2)
+    assert float(amount.median()) == pytest.approx(0.75, abs=0.1)  # uniform, 0 to 1.5
+    with_bank = bend(residual_bank=True)
+    assert with_bank.isfinite().all() and not torch.equal(with_bank, bend())
+
+
+def test_the_bare_sentence_is_where_shifts_start(clap):
+    expected = clap.embed_text([f"{BARE} with rain"]) - clap.embed_text([BARE])
+    torch.testing.assert_close(text_shifts(clap, ["with rain"]), expected)

@@ -1,34 +1,286 @@
-"""Files are read or explained; log-mels are those of ClapFeatureExtractor."""
+"""Waves are read whole or refused; checked, levelled, resampled, trimmed, prepared."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+import textwrap
+from decimal import Decimal
+from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
+import soxr
 import torch
-from transformers import ClapFeatureExtractor
+from odd_sounds import FORMATS, encoded, odd_sounds, tone, wav_bytes
 
-from clepdg_lib import audio
-from clepdg_lib.audio import AudioError, LogMel, read_audio
+from clepdg_lib.audio import (
+    LEVEL_DB,
+    AudioError,
+    as_clips,
+    as_wave,
+    check_rate,
+    is_silent,
+    level,
+    prepare,
+    read_audio,
+    read_recording,
+    resample,
+    rms_db,
+    trim,
+    waves,
+)
+from clepdg_lib.files import PROJECT
 
 RATE = 16_000
+REMEDIES = ("again", "check", "pass", "use", "cut", "convert", "average", "divide")
 
 
-def speechlike(n, *, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return 0.1 * torch.randn(n, generator=generator)
+def sine(seconds=1.0, *, hertz=440.0, sample_rate=RATE, peak=0.5):
+    time = torch.arange(round(seconds * sample_rate)) / sample_rate
+    return peak * torch.sin(2 * math.pi * hertz * time)
+
+
+def outcome(path, **options):
+    """The wave, or the message of the one error that is allowed."""
+    try:
+        return read_audio(path, **options), ""
+    except AudioError as error:
+        return None, str(error)
+
+
+# ------------------------------------------------------------------ as_wave
+@pytest.mark.parametrize(
+    "wave",
+    [
+        [0.0, 0.5, -0.5],
+        np.array([0.0, 0.5, -0.5]),
+        np.array([0.0, 0.5, -0.5], ">f4"),
+        np.array([0.0, 0.5, -0.5], np.float16),
+        np.array([-0.5, 0.5, 0.0])[::-1],
+        np.array([[0.0], [0.5], [-0.5]], np.float32),
+        np.array([[0.0, 0.5, -0.5]]),
+        pd.Series([0.0, 0.5, -0.5]),
+        torch.tensor([0.0, 0.5, -0.5], dtype=torch.float64),
+        torch.tensor([0.0, 0.5, -0.5], dtype=torch.bfloat16),
+        torch.tensor([[0.0, 0.5, -0.5]], requires_grad=True),
+    ],
+)
+def test_whatever_holds_one_channel_is_a_wave(wave, recwarn):
+    if isinstance(wave, np.ndarray):
+        wave.flags.writeable = False
+    checked = as_wave(wave)
+    assert checked.dtype == torch.float32 and not checked.requires_grad
+    assert checked.tolist() == [0.0, 0.5, -0.5] and not recwarn.list
 
 
 @pytest.mark.parametrize(
-    ("suffix", "tolerance"), [(".wav", 1e-4), (".flac", 1e-4), (".ogg", 0.5)]
+    ("wave", "message"),
+    [
+        (torch.zeros(100, 2), r"\(100, 2\).*average the channels"),
+        (np.zeros((2, 100)), r"\(2, 100\).*average the channels"),
+        (torch.tensor(0.5), r"shape \(\)"),
+        (torch.zeros(0), "empty"),
+        ([], "empty"),
+        (torch.tensor([0.0, float("nan")]), "NaN, infinite"),
+        (np.array([0.0, np.inf]), "NaN, infinite"),
+        (np.array([0.0, 1e300]), "NaN, infinite"),
+        (torch.tensor([1e30]), "absurd"),
+        (torch.zeros(9, dtype=torch.int16), "32768"),
+        (np.zeros((9, 1), np.int16), "32768"),
+        ([1, 0, 1], "32768"),
+        (torch.zeros(9, dtype=torch.complex64), "floats"),
+        ("speech.wav", "is a str .*read_audio"),
+        (None, "is a NoneType"),
+        ([[0.1, 0.2], [0.3]], "is a list"),
+    ],
 )
-def test_a_file_is_read_as_it_is(tmp_path, suffix, tolerance):
-    wave = 0.2 * torch.sin(torch.arange(RATE) / 20)
-    path = tmp_path / f"tone{suffix}"
-    soundfile.write(path, wave.numpy(), RATE)
-    read = read_audio(path)
-    assert read.dtype == torch.float32 and read.shape == (RATE,)
-    assert float((read - wave).abs().max()) < tolerance
-    # its own loudness: not levelled
-    assert float(read.std()) == pytest.approx(float(wave.std()), rel=0.05)
+def test_a_bad_wave_is_named_and_explained(wave, message):
+    with pytest.raises(AudioError, match=message) as error:
+        as_wave(wave, name="my clip")
+    assert str(error.value).startswith("my clip")
+
+
+def test_waves_do_not_depend_on_what_torch_is_set_to(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(), 48_000)
+    expected = prepare(read_audio(tmp_path / "a.wav"))
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        with torch.inference_mode():
+            found = prepare(read_audio(tmp_path / "a.wav"))
+            assert as_wave([0.5, 0.25]).device.type == "cpu"
+            assert as_wave([0.5, 0.25]).dtype == torch.float32
+            half = resample(found, from_rate=RATE, to_rate=8_000)
+    finally:
+        torch.set_default_dtype(before)
+        torch.set_default_device(None)
+    assert torch.equal(found, expected)
+    assert half.dtype == torch.float32 and half.device.type == "cpu"
+
+
+# ------------------------------------------------------------------ as_clips
+def test_one_clip_is_a_list_of_one():
+    assert as_clips("a.wav") == [Path("a.wav")] == as_clips(Path("a.wav"))
+    mono = (np.zeros((9, 1)), np.zeros((1, 9)), torch.zeros(9, 1))
+    for wave in (torch.zeros(9), np.zeros(9), [0.0] * 9, pd.Series([0.0] * 9), *mono):
+        (clip,) = as_clips(wave)
+        assert as_wave(clip).shape == (9,)
+
+
+@pytest.mark.parametrize(
+    "clips",
+    [
+        ["a.wav", Path("b.wav")],
+        ("a.wav", "b.wav"),
+        (name for name in ("a.wav", "b.wav")),
+        pd.Series(["a.wav", "b.wav"]),
+        np.array(["a.wav", "b.wav"]),
+        np.array(["a.wav", "b.wav"], object),
+    ],
+    ids=["list", "tuple", "generator", "series", "array", "objects"],
+)
+def test_many_paths_are_a_list(clips):
+    assert as_clips(clips) == [Path("a.wav"), Path("b.wav")]
+
+
+def test_many_waves_are_a_list():
+    batch = torch.arange(12.0).view(3, 4)
+    for clips in (batch, batch.numpy(), list(batch), (row for row in batch), [*batch]):
+        assert [as_wave(x).tolist() for x in as_clips(clips)] == batch.tolist()
+    mixed = as_clips(["a.wav", batch[0], [0.5, 0.25]])
+    assert mixed[0] == Path("a.wav") and as_wave(mixed[2]).tolist() == [0.5, 0.25]
+    assert as_clips([]) == []
+
+
+@pytest.mark.parametrize(
+    ("clips", "message"),
+    [
+        (np.zeros((9, 2)), "average the channels"),
+        (torch.zeros(9, 2), "average the channels"),
+        (np.zeros(9, np.int16), "32768"),
+        ([0, 1, 2], "32768"),
+        (5, "a clip is 5"),
+        (0.5, "a clip is 0.5"),
+        (None, "a clip is None"),
+        (b"RIFF", "read_recording"),
+        ({"a.wav": 1}, "pass a path"),
+        ({"a.wav"}, "pass a path"),
+        (["a.wav", None], "a clip is None"),
+        (["a.wav", 3], "a clip is 3"),
+        (pd.Series(["a.wav", math.nan]), "a clip is nan"),
+    ],
+)
+def test_what_are_no_clips_is_refused(clips, message):
+    with pytest.raises(AudioError, match=message):
+        as_clips(clips)
+
+
+# ------------------------------------------------------------------ rates
+def test_whole_numbers_are_rates():
+    for rate in (16_000, np.int64(16_000), np.int32(16_000), np.float32(16e3), 16e3):
+        checked = check_rate(rate)
+        assert checked == 16_000 and type(checked) is int
+
+
+@pytest.mark.parametrize(
+    "rate",
+    [0, -1, 999, 16_000.5, 10**7, None, "16000", math.nan, math.inf, True, Decimal(1)],
+)
+def test_what_is_no_rate_is_refused_at_once(tmp_path, rate):
+    soundfile.write(tmp_path / "a.wav", tone(), RATE)
+    for call in (
+        lambda: check_rate(rate),
+        lambda: read_audio(tmp_path / "a.wav", sample_rate=rate),
+        lambda: read_recording(b"", sample_rate=rate),
+        lambda: resample(sine(), from_rate=rate, to_rate=RATE),
+        lambda: resample(sine(), from_rate=RATE, to_rate=rate),
+        lambda: prepare(sine(), sample_rate=rate),
+    ):
+        with pytest.raises(AudioError, match="whole number from 1000 to 768000"):
+            call()
+
+
+@pytest.mark.parametrize("from_rate", [8_000, 24_414, 48_000])
+def test_resampling_keeps_the_tone(from_rate):
+    wave = resample(sine(sample_rate=from_rate), from_rate=from_rate, to_rate=RATE)
+    assert abs(len(wave) - RATE) <= 1
+    middle = slice(2_000, 14_000)
+    assert torch.allclose(wave[middle], sine()[middle], atol=2e-3)
+
+
+def test_resampling_at_its_limits():
+    assert torch.equal(resample(sine(), from_rate=RATE, to_rate=RATE), sine())
+    with pytest.raises(AudioError, match="a wave of 1 samples at 1000 Hz"):
+        resample(torch.ones(1), from_rate=48_000, to_rate=1_000)
+
+
+# ------------------------------------------------------------------ level and trim
+def test_level_reaches_the_level_and_never_clips():
+    for peak in (1e-3, 0.1, 0.9):
+        assert rms_db(level(sine(peak=peak))) == pytest.approx(LEVEL_DB, abs=1e-3)
+    assert rms_db(level(sine(), rms_db=-40)) == pytest.approx(-40, abs=1e-3)
+    click = torch.zeros(RATE)
+    click[100] = 0.01
+    levelled = level(click)
+    assert float(levelled.abs().max()) == pytest.approx(1.0)
+    assert rms_db(levelled) < LEVEL_DB
+
+
+def test_silence_stays_silent():
+    assert rms_db(torch.zeros(10)) == -math.inf
+    for silence in (torch.zeros(9_000), torch.full((100,), 1e-6), torch.zeros(1)):
+        assert torch.equal(level(silence), silence)
+        assert torch.equal(trim(silence), silence)
+        assert is_silent(silence) and is_silent(prepare(silence))
+    assert torch.equal(prepare(torch.zeros(9_000)), torch.zeros(9_000))
+    assert is_silent(torch.full((9_000,), 0.9)) and not is_silent(sine(peak=1e-3))
+
+
+def test_trim_cuts_the_ends_and_keeps_the_pause():
+    quiet = 1e-4 * sine(0.5)
+    wave = torch.cat([quiet, sine(0.5), quiet, sine(0.5), quiet])
+    # 1.5 s, 50 ms on either side, and up to a frame more
+    assert abs(len(trim(wave)) - 25_600) <= 640
+    slow = resample(wave, from_rate=RATE, to_rate=8_000)
+    assert abs(len(trim(slow, sample_rate=8_000)) - 12_800) <= 320
+
+
+@pytest.mark.parametrize("at", [0.05, 0.98, 2.4])
+def test_a_thump_does_not_cut_the_speech(at):
+    wave = torch.nn.functional.pad(sine(1.0, peak=0.01), (RATE, RATE))
+    start = round(at * RATE)
+    wave[start : start + 320] += sine(0.02, peak=0.99)  # 40 dB above the speech
+    kept = trim(wave)
+    whole = int((kept.abs() > 1e-3).sum())
+    assert whole > 0.9 * int((wave.abs() > 1e-3).sum()) and len(kept) > RATE
+
+
+# ------------------------------------------------------------------ prepare
+def test_a_prepared_clip_has_no_dc_no_quiet_ends_and_one_level():
+    quiet = torch.zeros(RATE)
+    wave = torch.cat([quiet, sine(0.5, peak=0.02), quiet])
+    prepared = prepare(wave)
+    assert abs(len(prepared) - 9_600) <= 640
+    assert rms_db(prepared) == pytest.approx(LEVEL_DB, abs=1e-3)
+    assert abs(float(prepared.mean())) < 1e-4
+    torch.testing.assert_close(prepare(3 * wave), prepared)
+
+
+@pytest.mark.parametrize("offset", [0.2, -0.2, 1e-3])
+def test_dc_changes_nothing(offset):
+    noise = 1e-5 * torch.randn(3 * RATE, generator=torch.Generator().manual_seed(0))
+    wave = noise + torch.nn.functional.pad(sine(), (RATE, RATE))
+    torch.testing.assert_close(prepare(wave + offset), prepare(wave), atol=1e-5, rtol=0)
+
+
+# ------------------------------------------------------------------ reading
 
 
 def test_channels_are_averaged_and_rates_converted(tmp_path):
@@ -40,148 +292,121 @@ def test_channels_are_averaged_and_rates_converted(tmp_path):
     assert read_audio(tmp_path / "stereo.wav", sample_rate=8_000).shape == (8_000,)
 
 
-def test_what_cannot_be_read_is_named_with_cause_and_remedy(tmp_path):
-    missing = tmp_path / "missing.wav"
-    empty = tmp_path / "empty.wav"
-    empty.write_bytes(b"")
-    text = tmp_path / "text.wav"
-    text.write_text("this is no sound\n" * 40)
-    nothing = tmp_path / "nothing.wav"
-    soundfile.write(nothing, np.zeros(0, np.float32), RATE)
-    nan = tmp_path / "nan.wav"
-    soundfile.write(nan, np.full(100, np.nan, np.float32), RATE, subtype="FLOAT")
-    for path, says in (
-        (missing, "does not exist"),
-        (empty, "0 bytes"),
-        (text, "cannot be read as audio"),
-        (nothing, "no samples"),
-        (nan, "100 NaN or infinite"),
-        (tmp_path, "folder"),
-    ):
-        with pytest.raises(AudioError, match=says) as error:
-            read_audio(path)
-        assert str(path) in str(error.value)
+def test_each_of_many_odd_files_is_read_right_or_refused(tmp_path):
+    odd = odd_sounds(tmp_path / "odd")
+    assert len(odd) >= 300
+    wrong = []
+    for case in odd:
+        wave, message = outcome(case.path)
+        name = case.path.name
+        if wave is None:
+            if case.n_samples not in (None, -1):
+                wrong.append(f"{name!r} was refused: {message}")
+            elif str(case.path) not in message or case.message not in message:
+                wrong.append(f"{name!r} has another message: {message}")
+            elif not any(remedy in message.lower() for remedy in REMEDIES):
+                wrong.append(f"{name!r}: no remedy in: {message}")
+        elif not torch.isfinite(wave).all() or wave.dtype != torch.float32:
+            wrong.append(f"{name!r} is read as something that is no wave")
+        elif case.n_samples is None:
+            wrong.append(f"{name!r} ({len(wave)} samples) should be refused")
+        elif case.n_samples >= 0 and abs(len(wave) - case.n_samples) > case.loose:
+            wrong.append(f"{name!r} has {len(wave)} samples, not {case.n_samples}")
+    assert wrong == []
 
 
-@pytest.mark.parametrize(
-    ("name", "subtype"),
-    [
-        ("a.wav", None),
-        ("a.flac", None),
-        ("a.ogg", "VORBIS"),
-        ("b.ogg", "OPUS"),
-    ],
-)
-@pytest.mark.parametrize("share", [0.3, 0.9])
-def test_a_cut_file_is_refused(tmp_path, name, subtype, share):
-    path = tmp_path / name
-    soundfile.write(path, speechlike(3 * RATE).numpy(), RATE, subtype=subtype)
-    assert len(read_audio(path)) == pytest.approx(3 * RATE, abs=1000)
-    whole = path.read_bytes()
-    path.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(AudioError) as error:
-        read_audio(path)
-    assert str(path) in str(error.value) and "again" in str(error.value)
+@pytest.mark.parametrize("suffix", ["raw", "mp3", "RAW", ""])
+def test_the_content_counts_and_not_the_suffix(tmp_path, suffix):
+    path = tmp_path / f"x.{suffix}"
+    path.write_bytes(encoded(tone(), container="FLAC"))
+    assert torch.equal(read_audio(path), read_recording(path.read_bytes()))
 
 
-@pytest.mark.parametrize("padding", ["repeatpad", "repeat", "pad"])
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {
-            "sampling_rate": RATE,
-            "hop_length": 192,
-            "max_length_s": 3,
-            "frequency_min": 50,
-            "frequency_max": 8000,
-        },
-        {"frequency_min": 50},  # the LAION checkpoints: 48 kHz, 10 s
-    ],
-    ids=["clap-mini", "laion"],
-)
-def test_log_mel_is_that_of_transformers(settings, padding):
-    extractor = ClapFeatureExtractor(
-        feature_size=64,
-        fft_window_size=1024,
-        truncation="rand_trunc",
-        padding=padding,
-        **settings,
-    )
-    log_mel = LogMel.from_extractor(extractor)
-    n = log_mel.n_samples
-    waves = [speechlike(k) for k in (1, 500, n // 3, n // 2 + 1, n - 1, n)]
-    waves += [torch.zeros(n // 4), 0.9 * torch.sin(torch.arange(n) / 30.0)]
-    expected = extractor(
-        [wave.numpy() for wave in waves],
-        sampling_rate=log_mel.sample_rate,
-        return_tensors="pt",
-    )["input_features"]
-    pictures = log_mel(waves)
-    assert pictures.shape == (len(waves), 1, log_mel.n_frames, 64)
-    assert pictures.dtype == torch.float32
-    assert float((pictures - expected).abs().max()) < 1e-3
+@pytest.mark.parametrize("rate", [8_000, 24_414, 44_100, 48_000])
+def test_reading_by_blocks_changes_nothing(tmp_path, monkeypatch, rate):
+    wave = np.random.default_rng(0).normal(0, 0.1, (30_001, 2))
+    soundfile.write(tmp_path / "a.wav", wave, rate, subtype="FLOAT")
+    whole = read_audio(tmp_path / "a.wav")
+    monkeypatch.setattr(waves, "BLOCK", 700)
+    assert torch.equal(read_audio(tmp_path / "a.wav"), whole)
+    mono = wave.astype(np.float32).mean(axis=1)
+    np.testing.assert_array_equal(whole, soxr.resample(mono, rate, RATE, quality="HQ"))
 
 
-def test_a_batch_is_the_sum_of_its_clips():
-    log_mel, waves = LogMel(), [speechlike(20_000, seed=i) for i in range(3)]
-    alone = torch.cat([log_mel([wave]) for wave in waves])
-    assert torch.allclose(log_mel(waves), alone, atol=1e-5)
-    assert torch.equal(log_mel(torch.stack(waves)), log_mel(waves))
+def test_paths_are_expanded_and_what_is_none_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    soundfile.write(tmp_path / "a.wav", tone(), RATE)
+    assert len(read_audio("~/a.wav")) == 4_000
+    for path in (None, 7, ["a.wav"], b"a.wav", "~nobody-at-all/a.wav"):
+        wave, message = outcome(path)
+        assert wave is None and "cannot be opened" in message
 
 
-@pytest.mark.parametrize("n", [1, 47_999, 48_000, 48_001, 100_000, 144_001])
-def test_windows_cover_a_clip_with_as_few_as_can(n):
-    log_mel, wave = LogMel(), torch.arange(float(n))
-    windows = log_mel.windows(wave)
-    assert len(windows) == max(1, -(-n // 48_000))
-    assert set(torch.cat(windows).tolist()) == set(wave.tolist())
-    assert {len(window) for window in windows} == {min(n, 48_000)}
+def test_too_long_is_an_error_and_never_a_cut(tmp_path, monkeypatch):
+    soundfile.write(tmp_path / "a.wav", tone(5_000), RATE)
+    soundfile.write(tmp_path / "wide.wav", tone(2_000, channels=64), RATE)
+    monkeypatch.setattr(waves, "BLOCK", 512)
+    monkeypatch.setattr(waves, "MAX_SAMPLES", 4_999)
+    for name in ("a.wav", "wide.wav"):
+        wave, message = outcome(tmp_path / name)
+        assert wave is None and "4,999 samples" in message and "Cut it" in message
+    assert len(read_audio(tmp_path / "a.wav", sample_rate=8_000)) == 2_500
 
 
-def test_a_very_long_clip_has_twenty_windows_from_end_to_end():
-    wave = torch.arange(40 * 48_000)
-    windows = LogMel().windows(wave)
-    assert len(windows) == 20
-    assert (int(windows[0][0]), int(windows[-1][-1])) == (0, len(wave) - 1)
+def test_a_file_that_fails_while_it_is_read_is_named(tmp_path, monkeypatch):
+    soundfile.write(tmp_path / "a.wav", tone(), RATE)
+    lost = soundfile.SoundFileRuntimeError("lost.")
+    for error in (OSError(5, "disk error"), soundfile.LibsndfileError(5), lost):
+        monkeypatch.setattr(soundfile.SoundFile, "read", Mock(side_effect=error))
+        wave, message = outcome(tmp_path / "a.wav")
+        assert wave is None and "a.wav" in message and "again" in message
 
 
-def test_log_mel_says_what_it_cannot_take():
-    with pytest.raises(AudioError, match="at most 48000"):
-        LogMel()([torch.zeros(48_001)])
-    with pytest.raises(AudioError, match="no clips"):
-        LogMel()([])
-    with pytest.raises(AudioError, match="empty"):
-        LogMel()([torch.zeros(0)])
-    with pytest.raises(ValueError, match="repeatpad"):
-        LogMel(padding="reflect")
-    with pytest.raises(ValueError, match="'middle'.*'fusion', 'rand_trunc'"):
-        LogMel.from_extractor(ClapFeatureExtractor(truncation="middle"))
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3", "aiff", "caf"])
+def test_what_is_in_memory_reads_as_from_a_file(tmp_path, suffix):
+    container, subtype = FORMATS[suffix]
+    content = encoded(tone(), rate=48_000, container=container, subtype=subtype)
+    (tmp_path / "a").write_bytes(content)
+    read = read_recording(content, name="my voice")
+    assert torch.equal(read, read_audio(tmp_path / "a"))
+    for broken in (b"", b"no sound", content[: len(content) // 2]):
+        with pytest.raises(AudioError, match="my voice .*again"):
+            read_recording(broken, name="my voice")
 
 
-def test_a_fused_checkpoint_sees_whole_windows_by_its_own_mel_scale():
-    extractor = ClapFeatureExtractor(frequency_min=50, truncation="fusion")
-    log_mel = LogMel.from_extractor(extractor)
-    waves = [speechlike(k) for k in (500, log_mel.n_samples)]
-    expected = extractor(
-        [wave.numpy() for wave in waves], sampling_rate=48_000, return_tensors="pt"
-    )["input_features"]  # (2, 4, F, M), four times the same
-    assert float((log_mel(waves) - expected[:, :1]).abs().max()) < 1e-3
-    unfused = LogMel.from_extractor(
-        ClapFeatureExtractor(frequency_min=50, truncation="rand_trunc")
-    )
-    assert float((unfused(waves) - expected[:, :1]).abs().max()) > 1
+MEASURE = """
+    import resource, sys
+    import torch, soundfile, soxr
+    from clepdg_lib.audio import AudioError, prepare, read_audio
+    peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    before = peak()
+    for path in sys.argv[1:]:
+        try:
+            print(len(prepare(read_audio(path))), end=" ")
+        except AudioError:
+            print("refused", end=" ")
+    print(peak() - before)
+"""
 
 
-def test_pictures_are_drawn_in_single_precision_where_it_is_enough(monkeypatch):
-    log_mel = audio.LogMel()
-    time = torch.arange(48_000) / 16_000
-    tone = 0.9 * torch.sin(2 * torch.pi * 150 * time)  # nothing in the upper bands
-    hiss = 1e-3 * torch.randn(48_000, generator=torch.Generator().manual_seed(0))
-    drawn = [log_mel([wave]) for wave in (tone, tone + hiss)]
-    monkeypatch.setattr(audio, "SINGLE_PRECISION_DB", -1.0)
-    exact = [log_mel([wave]) for wave in (tone, tone + hiss)]
-    assert torch.equal(drawn[0], exact[0])
-    torch.testing.assert_close(drawn[1], exact[1], atol=5e-3, rtol=0)
-    monkeypatch.setattr(audio, "SINGLE_PRECISION_DB", float("inf"))
-    rough = log_mel([tone])
-    assert (rough - exact[0]).abs().max() > 0.05  # which is why
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no resource module")
+def test_an_hour_or_a_false_header_takes_less_than_500_mb(tmp_path):
+    hour = tmp_path / "hour.flac"
+    with soundfile.SoundFile(hour, "w", 22_050, 1, "PCM_16") as file:
+        minute = np.tile(tone(22_050), 60)
+        for _ in range(60):
+            file.write(minute)
+    long = tmp_path / "long.wav"  # five hours of nothing, which take no disk
+    n_bytes = 5 * 3600 * 2 * RATE
+    long.write_bytes(wav_bytes(b"", data_size=n_bytes, riff_size=36 + n_bytes))
+    os.truncate(long, 44 + n_bytes)
+    false = tmp_path / "false.wav"
+    false.write_bytes(wav_bytes(bytes(4_000), data_size=2**30, channels=64))
+    command = [sys.executable, "-c", textwrap.dedent(MEASURE), false, long, hour]
+    run = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    first, second, n_samples, megabytes = run.stdout.split()
+    assert (first, second) == ("refused", "refused")
+    assert int(n_samples) == pytest.approx(3600 * RATE, abs=RATE)
+    assert int(megabytes) < 500

@@ -10,8 +10,8 @@ import soundfile
 from browser import SCREENSHOTS, open_browser, open_lab
 
 from clepdg_lib.corpora import load_corpus
-from clepdg_lib.course import NOTEBOOKS
-from clepdg_lib.lesson import LESSONS
+from clepdg_lib.course.lesson import LESSONS
+from course import NOTEBOOKS
 
 SECONDS = 900  # for one lesson on a busy machine
 STATE = """() => {
@@ -53,8 +53,7 @@ def run_all(page, address, name):
     page.goto(f"{address}/lab/tree/{name}.ipynb?reset")
     ready = f"() => {{ const s = ({STATE})(); return s && s.status === 'idle'; }}"
     page.wait_for_function(ready, timeout=120_000)
-    menu = page.locator("#jp-MainMenu")
-    menu.get_by_text("Run", exact=True).click()
+    page.locator("#jp-MainMenu").get_by_text("Run", exact=True).click()
     page.get_by_text("Run All Cells", exact=True).click()
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
@@ -67,106 +66,80 @@ def run_all(page, address, name):
 
 
 def output_of(locator):
-    """The whole output area that a widget's part lies in."""
-    return locator.locator("xpath=ancestor::*[contains(@class,'jp-OutputArea-child')]")
-
-
-def keep(name, locator):
+    """The whole output area that a widget's part lies in, in view."""
     locator.scroll_into_view_if_needed()
-    locator.screenshot(path=SCREENSHOTS / f"{name}.png")
+    area = "xpath=ancestor::*[contains(@class,'jp-OutputArea-child')]"
+    return locator.locator(area).last
 
 
 def drive_prompts(page, expect):
     prompt = page.get_by_label("prompt", exact=True)
-    prompt.scroll_into_view_if_needed()
-    box = output_of(prompt).last
+    box = output_of(prompt)
     prompt.fill("a man's voice over the telephone")
     prompt.press("Enter")
-    expect(box).to_contain_text("Nearest to a man's voice over the telephone")
-    box.get_by_label("emotion", exact=True).select_option("sad")
-    expect(prompt).to_have_value("this person is feeling sad")
-    expect(box).to_contain_text("Nearest to this person is feeling sad")
-    box.get_by_label("speaker", exact=True).select_option("a woman")
-    expect(box).to_contain_text("person → woman")
-    expect(box.locator("audio")).to_have_count(3)
-    keep("prompt-explorer", box)
-
-
-def turn(slider, times):
-    handle = slider.get_by_role("slider")
-    handle.focus()
-    for _ in range(times):
-        handle.press("ArrowRight")
+    expect(box).to_contain_text("a man's voice over the telephone")
+    other = box.get_by_label("compare with", exact=True)
+    other.fill("this person is feeling sad")
+    other.press("Enter")
+    expect(box).to_contain_text("this person is feeling sad")
+    expect(box.locator("table").first).to_be_visible()
+    return box
 
 
 def drive_mixer(page, expect):
-    slider = page.locator(".widget-hslider", has_text="echo (s)")
-    slider.scroll_into_view_if_needed()
-    box = output_of(slider).last
-    picture = box.get_by_role("img").first
-    before = picture.get_attribute("src")
-    box.get_by_label("place", exact=True).select_option("hall")
-    expect(picture).not_to_have_attribute("src", before)
-    before = picture.get_attribute("src")
-    turn(slider, 3)
-    expect(picture).not_to_have_attribute("src", before)
-    expect(box.get_by_label("place", exact=True)).to_have_value("my own mix")
-    expect(box.locator("table")).to_contain_text("placed")
-    keep("environment-mixer", box)
+    place = page.get_by_label("place", exact=True)
+    box = output_of(place)
+    image = box.get_by_role("img").first
+    for choice in ("hall", "your own mix"):
+        before = image.get_attribute("src")
+        place.select_option(choice)
+        expect(image).not_to_have_attribute("src", before)
+    before = image.get_attribute("src")
+    slider = box.locator(".widget-hslider", has_text="echo")
+    slider.get_by_role("slider").press("ArrowRight")
+    expect(image).not_to_have_attribute("src", before)
+    expect(box).to_contain_text("placed")
+    return box
 
 
 def drive_contexts(page, expect):
     slider = page.locator(".widget-hslider", has_text="number")
-    slider.scroll_into_view_if_needed()
-    box = output_of(slider).last
-    expect(box).to_contain_text("Context 1 of 16")
-    picture = box.get_by_role("img").first
-    before = picture.get_attribute("src")
-    turn(slider, 2)
-    expect(box).to_contain_text("Context 3 of 16")
-    expect(picture).not_to_have_attribute("src", before)
-    keep("context-viewer", box)
+    box = output_of(slider)
+    image = box.get_by_role("img").first
+    before = image.get_attribute("src")
+    slider.get_by_role("slider").press("ArrowRight")
+    expect(image).not_to_have_attribute("src", before)
+    return box
 
 
 def drive_explorer(page, expect):
     colour = page.get_by_label("colour", exact=True)
-    colour.scroll_into_view_if_needed()
-    box = output_of(colour).last
-    colour.select_option("speaker")
-    expect(box).to_contain_text("has the same speaker")
+    box = output_of(colour)
     colour.select_option("domain")
-    pick = box.get_by_label("pick clip", exact=True)
+    image = box.get_by_role("img").first
+    expect(image).to_have_attribute("alt", re.compile("has the same domain"))
+    pick = box.get_by_label("pick", exact=True)
     pick.fill("5")
     pick.press("Enter")
-    expect(box).to_contain_text("Clip 5, and its neighbour")
-    points = box.locator("svg use title")
-    assert points.count() > 500
-    expect(box.locator("audio")).to_have_count(1)
-    keep("embedding-explorer", box)
-    page.get_by_label("clips", exact=True).select_option("people, CLAP")
-    expect(box.locator("audio")).to_have_count(0)  # no recording of theirs ships
-    colour.select_option("corpus")
-    expect(box).to_contain_text("has the same corpus")
+    expect(box).to_contain_text("The picked clip, and the nearest clip")
+    return box
 
 
 def drive_voice(page, expect):
-    button = page.get_by_role("button", name=re.compile("Choose a recording"))
-    button.scroll_into_view_if_needed()
-    box = output_of(button).last
+    button = page.get_by_role("button", name=re.compile("^recording"))
+    box = output_of(button)
     wave = io.BytesIO()
     soundfile.write(wave, load_corpus("emosynth").read(5).numpy(), 16_000, format="MP3")
-    for name, content, answer in (
-        ("notes.wav", b"no sound", "Not usable: notes.wav cannot be read as audio"),
-        ("me.mp3", wave.getvalue(), "me.mp3: "),
-    ):
+    bad = ("notes.wav", b"no sound", "notes.wav")
+    good = ("me.mp3", wave.getvalue(), "trimmed and levelled")
+    for name, content, answer in (bad, good):
         with page.expect_file_chooser() as chooser:
             button.click()
         file = {"name": name, "mimeType": "audio/mpeg", "buffer": content}
         chooser.value.set_files([file])
         expect(box).to_contain_text(answer)
-    expect(box.locator("table")).to_contain_text("with contexts")
-    expect(box.locator("audio")).to_have_count(1)
-    keep("your-own-voice", box)
+    expect(box.locator("audio").first).to_be_visible()
+    return box
 
 
 DRIVES = {
@@ -188,9 +161,8 @@ def test_a_lesson_runs_in_a_browser_and_its_widget_answers(lab, name):
     assert state["errors"] == []
     assert state["ran"] == state["n"]
     assert page.get_by_text("Error displaying widget").count() == 0
-    if name in DRIVES:
-        DRIVES[name](page, expect)
-    page.screenshot(path=SCREENSHOTS / f"{name}.png")
+    shown = DRIVES[name](page, expect) if name in DRIVES else page
+    shown.screenshot(path=SCREENSHOTS / f"{name}.png")
     page.evaluate(
         "() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()"
     )

@@ -1,5 +1,6 @@
-"""Sentences: every label fits every template, and nothing unknown slips through."""
+"""Captions: every label fits every template, and nothing unknown is accepted."""
 
+import doctest
 import random
 import re
 
@@ -7,27 +8,32 @@ import pytest
 
 from clepdg_lib import captions
 from clepdg_lib.captions import (
+    BARE,
     CANONICAL,
+    EMOTIONS,
     ENVIRONMENT_PHRASES,
+    ENVIRONMENT_WORDS,
     PARAPHRASES,
     PROPERTIES,
     TEMPLATES,
     WORDS,
-    caption_corpus,
     describe,
     emotion_prompts,
     emotion_sentences,
-    valid_emotions,
+    environment_caption,
 )
-from clepdg_lib.corpora import EMOTIONS
 
 
-def test_prompts_have_a_row_for_each_emotion_and_a_sentence_for_each_template():
+def test_examples_in_docstrings():
+    assert doctest.testmod(captions).failed == 0
+
+
+def test_prompts_have_a_row_per_emotion_and_a_sentence_per_template():
     prompts = emotion_prompts(EMOTIONS, templates=TEMPLATES)
     assert [len(row) for row in prompts] == [len(TEMPLATES)] * len(EMOTIONS)
     for emotion, row in zip(EMOTIONS, prompts, strict=True):
-        assert all(emotion in sentence for sentence in row)
-        assert not any("{" in sentence for sentence in row)
+        assert all(emotion in sentence and "{" not in sentence for sentence in row)
+    assert len(emotion_sentences("homesick")) == len(TEMPLATES)
     assert emotion_prompts(["homesick"]) == [["this person is feeling homesick"]]
 
 
@@ -36,31 +42,29 @@ def test_a_template_without_its_placeholder_is_refused():
         emotion_prompts(["sad"], templates=[CANONICAL, "a voice"])
 
 
-@pytest.mark.parametrize("emotion", valid_emotions())
-def test_articles_fit_what_follows(emotion):
-    for sentence in emotion_sentences(emotion):
-        first, *rest = sentence.split()
-        if first in ("a", "an"):
-            assert (first == "an") == (rest[0][0] in "aeiou"), sentence
-
-
-@pytest.mark.parametrize("emotion", valid_emotions())
-def test_an_emotions_sentences_begin_with_its_own_prompt(emotion):
+@pytest.mark.parametrize("emotion", WORDS)
+def test_sentences_of_an_emotion(emotion):
     sentences = emotion_sentences(emotion)
     assert sentences[0] == CANONICAL.format(emotion=emotion)
     assert WORDS[emotion][0] == emotion
     assert len(set(sentences)) == len(sentences)
     assert set(PARAPHRASES[emotion]) <= set(sentences)
+    for sentence in sentences:
+        first, second, *_ = sentence.split()
+        if first in ("a", "an"):
+            assert (first == "an") == (second[0] in "aeiou"), sentence
 
 
 def test_no_sentence_stands_for_two_emotions():
     owners = {}
-    for emotion in valid_emotions():
+    for emotion in WORDS:
         for sentence in emotion_sentences(emotion):
             assert owners.setdefault(sentence, emotion) == emotion, sentence
 
 
 def test_a_paraphrase_never_names_another_shared_emotion():
+    assert [len(PARAPHRASES[e]) for e in WORDS] == [8] * 4 + [4] * 5
+    assert tuple(WORDS)[:4] == EMOTIONS and set(PARAPHRASES) == set(WORDS)
     for emotion in EMOTIONS:
         others = {w for other in EMOTIONS if other != emotion for w in WORDS[other]}
         for sentence in PARAPHRASES[emotion]:
@@ -68,40 +72,47 @@ def test_a_paraphrase_never_names_another_shared_emotion():
             assert named <= {"even", "plain"}, (sentence, named)
 
 
-def test_an_unlisted_emotion_gets_the_templates_alone():
-    assert len(emotion_sentences("homesick")) == len(TEMPLATES)
-
-
-def test_describe_says_each_level_once_and_is_repeatable():
+def test_describe_names_each_level_and_is_repeatable():
     levels = {"sex": "female", "room": "large", "noise": "rain"}
-    said = describe(levels, generator=random.Random(3))
-    assert said == describe(levels, generator=random.Random(3))
+    caption = describe(levels, generator=random.Random(3))
+    assert caption == describe(levels, generator=random.Random(3))
     for aspect, level in levels.items():
-        assert sum(c in said for c in PROPERTIES[aspect][level]) >= 1
-    wordings = {describe(levels, generator=random.Random(i)) for i in range(40)}
-    assert len(wordings) > 5
+        assert any(c in caption for c in PROPERTIES[aspect][level])
+    assert len({describe(levels, generator=random.Random(i)) for i in range(40)}) > 5
 
 
-@pytest.mark.parametrize("levels", [{"mood": "sad"}, {"pitch": "shrill"}])
-def test_describe_refuses_what_has_no_caption(levels):
+def test_describe_refuses_what_has_no_caption():
     with pytest.raises(ValueError, match=r"pitch.*low.*medium.*high"):
-        describe(levels, generator=random.Random(0))
+        describe({"mood": "sad"}, generator=random.Random(0))
 
 
 def test_no_property_caption_is_shared_by_two_levels():
-    said = [c for options in PROPERTIES.values() for s in options.values() for c in s]
-    assert len(said) == len(set(said))
+    phrases = [c for levels in PROPERTIES.values() for s in levels.values() for c in s]
+    assert len(phrases) == len(set(phrases))
+    assert len(set(ENVIRONMENT_PHRASES)) == 16
 
 
-def test_the_training_text_holds_everything_once_and_follows_its_seed():
-    made = caption_corpus(sounds=["dog bark"], n_mixed=50, seed=1)
-    assert made == caption_corpus(sounds=["dog bark"], n_mixed=50, seed=1)
-    assert made != caption_corpus(sounds=["dog bark"], n_mixed=50, seed=2)
-    assert len(made) == len(set(made))
-    assert {"the sound of dog bark", "a deep voice"} <= set(made)
-    assert f"{CANONICAL.format(emotion='sad')} {ENVIRONMENT_PHRASES[0]}" in made
+def test_environment_captions_name_what_is_there_in_several_wordings():
+    def captions_of(**levels):
+        return {
+            environment_caption(generator=random.Random(i), **levels) for i in range(60)
+        }
+
+    both = captions_of(room="large", noise="traffic")
+    assert len(both) > 8
+    for phrase in both:
+        assert any(w in phrase for w in ENVIRONMENT_WORDS["room"]["large"])
+        assert any(w in phrase for w in ENVIRONMENT_WORDS["noise"]["traffic"])
+    faint = captions_of(noise="rain", severity=0.5)
+    plain = captions_of(noise="rain")
+    strong = captions_of(noise="rain", severity=2)
+    assert not faint & plain and not plain & strong and not faint & strong
+    assert any("drowning out" in p for p in strong)
+    assert captions_of() <= {"in a quiet studio", "in silence"}
+    assert f"{BARE} {min(plain)}".startswith("this person is speaking with")
 
 
-def test_places_are_told_apart_by_more_than_one_name():
-    assert len(set(ENVIRONMENT_PHRASES)) == len(ENVIRONMENT_PHRASES) >= 16
-    assert captions.PROPERTIES.keys() >= {"room", "channel", "noise"}
+@pytest.mark.parametrize("aspect", ["room", "noise", "channel"])
+def test_environment_captions_refuse_unknown_levels(aspect):
+    with pytest.raises(ValueError, match=rf"{aspect}='cave'.*telephone"):
+        environment_caption(**{aspect: "cave"}, generator=random.Random(0))

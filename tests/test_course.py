@@ -1,184 +1,253 @@
-"""Notebooks are run in order, timed, cleaned and stored; failures are named."""
+"""What a lesson prints, seeds, shows and plays; grading; the doctor."""
 
-import json
-import shutil
+import base64
+import io
+import random
+import re
+import subprocess
+import sys
 
-import nbformat
+import numpy as np
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+import soundfile
+import torch
 
-from clepdg_lib.course import WIDGET, clean, find_notebooks, run_course, run_notebook
-from clepdg_lib.files import PROJECT
-
-
-def _write(path, *cells):
-    notebook = new_notebook()
-    for cell in cells:
-        make = new_markdown_cell if cell.startswith("#") else new_code_cell
-        notebook.cells.append(make(cell))
-    nbformat.write(notebook, path.open("w", encoding="utf-8"))
-    return path
+from clepdg_lib.audio import AudioError
+from clepdg_lib.course import doctor
+from clepdg_lib.course.exercises import CHECKS, NOT_YET, WRONG, grade
+from clepdg_lib.course.lesson import check, play, show, start_lesson
+from clepdg_lib.files import write_checksums
 
 
-@pytest.fixture(scope="module")
-def course(tmp_path_factory):
-    """Two lessons, the first of which fails in a known section."""
-    folder = tmp_path_factory.mktemp("notebooks")
-    _write(
-        folder / "00_fail.ipynb",
-        "# It fails\n\nYou will see it stop.",
-        "# a comment, not a title\nprint('before')".replace("# a", "x = 1  # a"),
-        "## Part one\n\n```python\n# not a heading\n```",
-        "x += 1",
-        "## Part two",
-        "def inner():\n    raise ValueError('first\\nthe reason')\ninner()",
-        "print('never')",
-    )
-    _write(
-        folder / "01_pass.ipynb",
-        "# It passes\n\n[Before](00_fail.ipynb)",
-        "import os\nprint(os.getcwd() == os.path.realpath('.'), os.listdir())",
-        "import clepdg_lib\nprint(os.environ['HF_HUB_OFFLINE'])",
-    )
-    return folder
-
-
-@pytest.fixture(scope="module")
-def outcome(course, tmp_path_factory):
-    """The two lessons, run once; pages beside them."""
-    pages = tmp_path_factory.mktemp("pages")
-    before = {path.name: path.read_bytes() for path in course.iterdir()}
-    names = [str(course / name) for name in ("00_fail.ipynb", "01_pass.ipynb")]
-    printed = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("builtins.print", lambda *a, **_: printed.append(" ".join(a)))
-        n_failed = run_course(names, pages=pages)
-    assert {path.name: path.read_bytes() for path in course.iterdir()} == before
-    return n_failed, "\n".join(printed), pages
-
-
-def test_a_failure_names_notebook_section_and_last_line(outcome):
-    n_failed, printed, _ = outcome
-    assert n_failed == 1
-    wanted = "FAILED 00_fail.ipynb, section 'Part two': the reason"
-    assert wanted in printed.splitlines()
-
-
-def test_a_failure_does_not_stop_the_other_notebooks(outcome):
-    _, printed, pages = outcome
-    assert "01_pass: ok" in printed
-    page = (pages / "01_pass.html").read_text(encoding="utf-8")
-    assert "01_pass.ipynb" in page  # listed by its own cell: it ran in its folder
-    assert page.count("<nav") == 2
-
-
-def test_pages_are_linked_in_order(outcome):
-    _, _, pages = outcome
-    first = (pages / "00_fail.html").read_text(encoding="utf-8")
-    second = (pages / "01_pass.html").read_text(encoding="utf-8")
-    assert '<a href="01_pass.html" rel="next">It passes</a>' in first
-    assert '<a href="00_fail.html" rel="prev">It fails</a>' in second
-    assert 'href="00_fail.html">Before</a>' in second.replace(".ipynb", "")
-    assert "ValueError" in first
-
-
-def test_the_index_says_what_ran_and_what_failed(outcome):
-    _, _, pages = outcome
-    index = (pages / "index.html").read_text(encoding="utf-8")
-    assert '<a href="00_fail.html">It fails</a>' in index
-    assert "You will see it stop." in index
-    assert "failed: Part two" in index
-
-
-def test_timings_are_kept_by_notebook_and_section(outcome):
-    _, _, pages = outcome
-    timing = json.loads((pages / "timing.json").read_text(encoding="utf-8"))
-    failed, passed = timing["notebooks"]
-    assert (failed["name"], failed["ok"]) == ("00_fail", False)
-    assert (passed["name"], passed["ok"]) == ("01_pass", True)
-    assert list(failed["sections"])[:2] == ["It fails", "Part one"]
-    total = failed["seconds"] + passed["seconds"]
-    assert abs(timing["total_seconds"] - total) < 0.05
-    table = (pages / "timing.md").read_text(encoding="utf-8").splitlines()
-    assert table[0] == "| notebook | section | minutes |"
-    assert any(line.startswith("| **00_fail** | all | **0.") for line in table)
-    assert any(line.startswith("| | Part one | 0.") for line in table)
-    assert table[-1].startswith("| **the course** | all |")
-
-
-def test_outputs_are_stored_in_place_when_asked(tmp_path):
-    path = _write(tmp_path / "00_a.ipynb", "# A", "print('hello')", "1 + 1")
-    assert run_course([str(path)], write=True, pages=tmp_path / "pages") == 0
-    notebook = nbformat.read(path, as_version=4)
-    nbformat.validate(notebook)
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert [cell.execution_count for cell in code] == [1, 2]
-    assert code[0].outputs[0].text == "hello\n"
-    assert notebook.metadata.kernelspec.name == "python3"
-    assert "version" not in notebook.metadata.language_info
-    assert path.read_text(encoding="utf-8").endswith("}\n")
-
-
-def test_outputs_that_name_this_machine_are_not_stored(tmp_path, capsys):
-    code = "import clepdg_lib.files as f\nprint(f.PROJECT / 'data')"
-    path = _write(tmp_path / "00_a.ipynb", "# A", "## Where", code)
-    before = path.read_bytes()
-    assert run_course([str(path)], write=True, pages=tmp_path / "pages") == 1
-    assert path.read_bytes() == before
+# ---------------------------------------------------------------- lesson
+def test_a_lesson_says_what_is_there(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("CLEPDG_DATA", str(tmp_path))
+    monkeypatch.delenv("CLEPDG_CORPORA", raising=False)
+    (tmp_path / "models" / "clap-mini").mkdir(parents=True)
+    started = start_lesson("03")
     printed = capsys.readouterr().out
-    assert f"section 'Where': not written: an output names {PROJECT}" in printed
+    assert started.name == "03_tune_acoustic_contexts"
+    assert started.models == ("clap-mini",)
+    assert started.corpora == ()
+    for word in (
+        "03_tune",
+        "minutes",
+        str(started.device),
+        "torch 2.",
+        "transformers 5.",
+    ):
+        assert word in printed
+    assert "Models: clap-mini\n" in printed and "Corpora: none" in printed
+    assert str(tmp_path) not in printed
 
 
-def test_a_failing_notebook_is_not_stored(tmp_path):
-    path = _write(tmp_path / "00_a.ipynb", "# A", "1 / 0")
-    before = path.read_bytes()
-    assert run_course([str(path)], write=True, pages=tmp_path / "pages") == 1
-    assert path.read_bytes() == before
+def test_a_lesson_finds_the_bundled_data(capsys):
+    assert "emosynth" in start_lesson("06_scale_up").corpora
+    assert "Models: clap-mini, clep-mini" in capsys.readouterr().out
 
 
-def test_a_cell_that_hangs_is_stopped_and_named(tmp_path):
-    path = _write(tmp_path / "00_a.ipynb", "# A", "## Waits", "while True: pass")
-    run = run_notebook(path, cell_seconds=2)
-    assert run.failure.section == "Waits"
-    assert "Timeout" in run.failure.error
+def test_a_lesson_seeds_every_source_of_randomness():
+    def draw(seed=0):
+        started = start_lesson("01", seed=seed)
+        own = torch.rand(1, generator=started.generator).item()
+        return random.random(), np.random.rand(), torch.rand(1).item(), own
+
+    assert draw() == draw()
+    assert not set(draw()) & set(draw(seed=1))
 
 
-def test_a_kernel_that_dies_is_named(tmp_path):
-    path = _write(tmp_path / "00_a.ipynb", "# A", "## Dies", "import os; os._exit(1)")
-    run = run_notebook(path, cell_seconds=30)
-    assert run.failure.section == "Dies"
-    assert "Kernel" in run.failure.error
+def test_unknown_lessons_and_exercises_list_the_known_ones():
+    with pytest.raises(ValueError, match="'7'.*00, 01, 02, 03, 04, 05, 06"):
+        start_lesson("7")
+    with pytest.raises(ValueError, match=r"'99\.1'.*00\.1.*06\.2"):
+        grade("99.1", ...)
 
 
-def test_cleaning_leaves_what_can_be_read_without_a_kernel():
-    widget = {WIDGET: {"model_id": "x"}, "text/plain": "IntSlider(value=0)"}
-    bar = {WIDGET: {"model_id": "y"}, "text/plain": "  0%|          | 0/3 [?it/s]"}
-    outputs = [
-        new_output("display_data", data=widget),
-        new_output("display_data", data=bar),
-        new_output("stream", name="stdout", text="kept\n"),
-    ]
-    cell = new_code_cell("x", outputs=outputs, metadata={"execution": {"a": "b"}})
-    notebook = new_notebook(cells=[cell], metadata={"widgets": {"state": {}}})
-    clean(notebook)
-    assert "widgets" not in notebook.metadata
-    assert "execution" not in cell.metadata
-    assert len(cell.outputs) == 2
-    assert list(cell.outputs[0].data) == ["text/plain"]
-    assert "Interactive" in cell.outputs[0].data["text/plain"]
-    assert cell.outputs[1].text == "kept\n"
+@pytest.fixture
+def displayed(monkeypatch):
+    """What `display` was given, instead of showing it."""
+    from IPython import display
+
+    calls = []
+    monkeypatch.setattr(display, "display", lambda *a, **k: calls.append((a, k)))
+    return calls
 
 
-def test_notebooks_are_found_by_number_name_and_path(tmp_path, course):
-    for path in course.glob("*.ipynb"):
-        shutil.copy(path, tmp_path)
-    for name in ("01", "01_pass", str(tmp_path / "01_pass.ipynb")):
-        (found,) = find_notebooks([name], notebooks=tmp_path)
-        assert found.name == "01_pass.ipynb"
-    with pytest.raises(FileNotFoundError, match="'07'.*00_fail, 01_pass"):
-        find_notebooks(["07"], notebooks=tmp_path)
+def test_a_figure_is_shown_once_with_its_description(displayed):
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(3, 2))
+    axes.plot([1, 2])
+    show(figure, alt="A line that rises\n   from one to two.")
+    assert not pyplot.fignum_exists(figure.number)
+    ((data,), options) = displayed[0]
+    alt = "A line that rises from one to two."
+    assert options["metadata"]["image/png"]["alt"] == alt
+    assert data["text/plain"] == f"[Figure: {alt}]"
+    image = base64.b64decode(data["image/png"])
+    assert image.startswith(b"\x89PNG")
+    assert int.from_bytes(image[16:20], "big") == 300  # 3 inches at 100 dpi
 
 
-def test_the_whole_course_needs_all_seven_notebooks(tmp_path):
-    with pytest.raises(FileNotFoundError, match="00_welcome"):
-        find_notebooks(notebooks=tmp_path)
+@pytest.mark.parametrize("alt", ["", "a figure", "   short   \n   text  "])
+def test_a_figure_without_a_description_is_refused(alt):
+    with pytest.raises(ValueError, match="20 "):
+        show(None, alt=alt)
+
+
+def decoded(player):
+    content = re.search(r"data:audio/mpeg;base64,([\w+/=]+)", player.data)[1]
+    sound = base64.b64decode(content)
+    return *soundfile.read(io.BytesIO(sound)), len(sound)
+
+
+def test_a_player_holds_a_small_sound():
+    time = torch.arange(2 * 22_050) / 22_050
+    wave = 0.5 * torch.sin(2 * torch.pi * 440 * time)
+    sound, sample_rate, n_bytes = decoded(play(wave, sample_rate=22_050))
+    assert sample_rate == 16_000
+    assert abs(len(sound) / sample_rate - 2.0) < 0.2  # MP3 pads its ends
+    spectrum = np.abs(np.fft.rfft(sound[4000:20_000]))
+    assert abs(int(spectrum.argmax()) - 440) <= 2  # one bin is one hertz here
+    assert n_bytes < 2 * 16_000 * 2 / 2  # under half of 16-bit WAV
+
+
+def test_a_label_is_escaped():
+    page = play(torch.zeros(1600), label="angry & <loud>").data
+    assert "<figcaption>angry &amp; &lt;loud&gt;</figcaption>" in page
+    assert "<loud>" not in page
+
+
+def test_a_player_scales_a_loud_wave_instead_of_clipping():
+    sound, _, _ = decoded(play(4 * torch.sin(torch.arange(16_000) * 0.1)))
+    assert np.mean(np.abs(sound) > 0.99) < 0.2
+
+
+@pytest.mark.parametrize("wave", [torch.zeros(0), torch.full((9,), torch.nan)])
+def test_an_unusable_wave_is_not_played(wave):
+    with pytest.raises(AudioError):
+        play(wave)
+
+
+# ---------------------------------------------------------------- exercises
+def test_check_prints_mark_number_and_message(capsys):
+    check("01.2", ...)
+    check("06.1", lambda seconds, window: 1)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("⏳ Exercise 01.2: ")
+    assert lines[1].startswith("❌ Exercise 06.1: ")
+
+
+@pytest.mark.parametrize("stub", [..., lambda *_: ..., lambda *_: NotImplemented])
+def test_an_untouched_stub_is_no_mistake(stub):
+    for number in CHECKS:
+        mark, message = grade(number, stub)
+        assert (mark, "not attempted" in message) == (NOT_YET, True)
+    mark, message = grade("00.1", lambda wave: None)
+    assert (mark, "return" in message) == (NOT_YET, True)
+
+
+@pytest.mark.parametrize("answer", [lambda wave: 1 / 0, 3.0, lambda: 1, lambda w: "x"])
+def test_an_answer_that_raises_is_wrong_not_fatal(answer):
+    mark, message = grade("00.1", answer)
+    assert mark == WRONG
+    assert message.startswith("your code stopped with ")
+
+
+def test_an_assertion_of_the_student_is_no_hint_of_ours():
+    def answer(wave):
+        raise AssertionError("mine")
+
+    message = "your code stopped with AssertionError: mine"
+    assert grade("00.1", answer) == (WRONG, message)
+
+
+def test_wrong_stays_wrong_without_asserts():
+    """`python -O` removes asserts; no check may rest on one."""
+    code = (
+        "from clepdg_lib.course.exercises import CHECKS, grade; import torch; "
+        "answer = lambda *a: torch.full((3,), 0.123); "
+        "print(*{grade(number, answer)[0] for number in CHECKS})"
+    )
+    command = [sys.executable, "-O", "-X", "utf8", "-c", code]
+    run = subprocess.run(command, capture_output=True, encoding="utf-8")
+    assert (run.stdout.strip(), run.returncode) == (WRONG, 0), run.stderr
+
+
+# ---------------------------------------------------------------- doctor
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """A complete data folder, and a cache beside it that does not exist yet."""
+    for name in doctor.FOLDERS:
+        folder = tmp_path / "data" / name
+        folder.mkdir(parents=True)
+        (folder / "file.bin").write_bytes(b"content")
+        write_checksums(folder)
+    monkeypatch.setenv("CLEPDG_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("CLEPDG_CACHE", str(tmp_path / "cache" / "not" / "yet"))
+    monkeypatch.delenv("CLEPDG_CORPORA", raising=False)
+    monkeypatch.setattr(doctor, "MIN_GB", 0.0)
+    return tmp_path / "data"
+
+
+def fixes():
+    return [line for line in doctor.examine() if line.startswith("FIX ")]
+
+
+def test_a_machine_in_order_is_ready(data, capsys):
+    assert doctor.main() == 0
+    printed = capsys.readouterr().out
+    assert "FIX" not in printed and "Ready" in printed
+    for folder in doctor.FOLDERS:
+        assert f"OK  data/{folder}: complete" in printed
+
+
+def test_changed_or_missing_data_has_a_remedy(data, capsys):
+    (data / "emosynth" / "file.bin").write_bytes(b"other")
+    (data / "models" / "clap-mini" / "SHA256SUMS").unlink()
+    assert doctor.main() == 1
+    printed = capsys.readouterr().out
+    assert re.search(r"FIX data/emosynth: file\.bin differs.*", printed)
+    assert "git checkout -- data/emosynth" in printed
+    assert "FIX data/models/clap-mini: " in printed
+    assert "2 to fix" in printed
+
+
+def test_wrong_packages_are_named(data, monkeypatch):
+    needed = ["no-such-package-at-all>=1", "numpy<1", 'nbval<0; extra == "test"']
+    monkeypatch.setattr(doctor.metadata, "requires", lambda _: needed)
+    first, second = fixes()
+    assert first.startswith("FIX no-such-package-at-all is not installed\n    -> ")
+    assert re.match(r"FIX numpy [\d.]+, but numpy<1 is needed\n", second)
+
+
+def test_little_memory_and_a_wrong_folder_are_named(data, monkeypatch):
+    monkeypatch.setattr(doctor, "MIN_GB", 1e9)
+    monkeypatch.setenv("CLEPDG_CORPORA", "nowhere/at/all")
+    memory, disk, corpora = fixes()
+    assert "memory" in memory and "disk" in disk and "nowhere/at/all" in corpora
+
+
+def test_corpora_are_counted(data, monkeypatch, make_corpus):
+    root = make_corpus("tess/OAF_back_angry.wav", "tess/YAF_dog_sad.wav")
+    monkeypatch.setenv("CLEPDG_CORPORA", str(root))
+    assert "OK  corpora: tess (2 clips)" in doctor.examine()
+
+
+def test_one_check_that_fails_does_not_silence_the_others(data, monkeypatch):
+    def broken():
+        raise ImportError("no module")
+        yield
+
+    broken.__name__ = "_packages"
+    monkeypatch.setattr(doctor, "_packages", broken)
+    assert fixes() == [f"FIX packages: no module\n    -> {doctor.INSTALL}"]
+
+
+def test_the_doctor_imports_nothing_heavy():
+    code = (
+        "import sys; from clepdg_lib.course.doctor import main; main(); "
+        "print('HEAVY', *{'torch', 'transformers', 'sklearn'} & {*sys.modules})"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.stdout.splitlines()[-1].strip() == "HEAVY", run.stdout + run.stderr

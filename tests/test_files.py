@@ -1,158 +1,227 @@
-"""Files are written whole and proved whole."""
+"""Files are written whole, checked whole, and never unpickled."""
 
 import errno
+import getpass
 import hashlib
+import io
+import json
 import os
+import pickle
+import platform
+import subprocess
+import sys
+import zipfile
+from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from clepdg_lib import files
-from clepdg_lib.files import (
-    ChangedFileError,
-    MissingFileError,
-    WriteError,
-    cache_root,
-    data_root,
-    refuse_changed,
-    sha256,
-    verify_checksums,
-    write_atomically,
-    write_checksums,
-)
 
 
-def test_the_project_is_where_the_library_is():
-    assert (files.PROJECT / "clepdg_lib" / "files.py").is_file()
-
-
+# ------------------------------------------------------------------ folders
 def test_roots_follow_the_environment(monkeypatch, tmp_path):
     monkeypatch.delenv("CLEPDG_DATA", raising=False)
     monkeypatch.delenv("CLEPDG_CACHE", raising=False)
-    assert data_root() == files.PROJECT / "data"
-    assert cache_root() == Path.home() / ".cache" / "clepdg_lib"
+    assert files.data_root() == files.PROJECT / "data"
+    assert files.cache_root() == Path.home() / ".cache" / "clepdg_lib"
     monkeypatch.setenv("CLEPDG_DATA", str(tmp_path / "d"))
-    monkeypatch.setenv("CLEPDG_CACHE", str(tmp_path / "c"))
-    assert (data_root(), cache_root()) == (tmp_path / "d", tmp_path / "c")
+    monkeypatch.setenv("CLEPDG_CACHE", "~/c")
+    assert (files.data_root(), files.cache_root()) == (
+        tmp_path / "d",
+        Path.home() / "c",
+    )
 
 
-def test_writing_makes_folders_and_replaces(tmp_path):
-    path = tmp_path / "a" / "b" / "note.txt"
-    assert write_atomically(path, "first") == path
-    write_atomically(path, b"second")
-    assert path.read_bytes() == b"second"
-    assert [p.name for p in path.parent.iterdir()] == ["note.txt"]
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX users")
+def test_a_user_without_a_home_has_a_cache_folder():
+    code = """
+import pwd, tempfile
+def unknown(uid): raise KeyError(uid)
+pwd.getpwuid = unknown
+from clepdg_lib import files
+from pathlib import Path
+assert files.cache_root() == Path(tempfile.gettempdir()) / "clepdg_lib"
+assert files.as_path("~/x") == Path("~/x")
+"""
+    hidden = ("HOME", "CLEPDG_CACHE")
+    kept = {k: v for k, v in os.environ.items() if k not in hidden}
+    subprocess.run(
+        [sys.executable, "-c", code], env=kept, cwd=files.PROJECT, check=True
+    )
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
-    path = write_atomically(tmp_path / "note.txt", "old")
-
-    def fail(*_):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(files.os, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
-        write_atomically(path, "new")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_sha256_is_that_of_hashlib(tmp_path):
-    path = write_atomically(tmp_path / "x", b"abc" * 1_000_000)
-    assert sha256(path) == hashlib.sha256(b"abc" * 1_000_000).hexdigest()
-    with pytest.raises(MissingFileError, match="no-such"):
-        sha256(tmp_path / "no-such")
+def test_a_tilde_is_the_home_in_every_path(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert files.as_path("~/x") == tmp_path / "x"
+    files.write_atomically("~/f/note.txt", "hello")
+    files.write_arrays("~/f/a.npz", x=np.arange(3))
+    assert sorted(x.name for x in (tmp_path / "f").iterdir()) == ["a.npz", "note.txt"]
+    assert files.read_arrays("~/f/a.npz", names=["x"])["x"].tolist() == [0, 1, 2]
+    assert files.sha256("~/f/note.txt") == hashlib.sha256(b"hello").hexdigest()
+    files.write_checksums("~/f")
+    assert files.verify_checksums("~/f") == {}
+    files.refuse_changed("~/f")
 
 
-def test_checksums_find_what_changed(tmp_path):
-    for name in ("one", "two", "deep/three"):
-        write_atomically(tmp_path / name, name)
-    listing = write_checksums(tmp_path)
-    assert [line.split("  ")[1] for line in listing.read_text().splitlines()] == [
-        "deep/three",
-        "one",
-        "two",
-    ]
-    assert verify_checksums(tmp_path) == []
-    write_atomically(tmp_path / "one", "changed")
-    (tmp_path / "two").unlink()
-    write_atomically(tmp_path / "four", "new")
-    problems = verify_checksums(tmp_path)
-    assert len(problems) == 3
-    for name, word in (("one", "differs"), ("two", "missing"), ("four", "not listed")):
-        assert any(p.startswith(name) and word in p for p in problems)
+# ------------------------------------------------------------------ writing
 
 
-def test_checksums_of_nothing_say_what_is_missing(tmp_path):
-    with pytest.raises(MissingFileError, match="no such folder"):
-        write_checksums(tmp_path / "absent")
-    with pytest.raises(MissingFileError, match="write_checksums"):
-        verify_checksums(tmp_path)
-
-
+@pytest.mark.parametrize("step", ["fsync", "replace"])
 @pytest.mark.parametrize(
-    ("number", "told"),
-    [
-        (errno.ENOSPC, "free some space"),
-        (errno.EROFS, "read-only"),
-        (errno.EACCES, "you may not write there"),
-        (errno.EIO, "choose another folder"),
-    ],
+    ("number", "remedy"),
+    [(errno.ENOSPC, "free some space"), (errno.EROFS, "choose another folder")],
 )
-def test_what_cannot_be_written_is_told_and_nothing_changes(
-    tmp_path, monkeypatch, number, told
+def test_a_failed_write_is_explained_and_changes_nothing(
+    tmp_path, monkeypatch, number, remedy, step
 ):
-    target = write_atomically(tmp_path / "note.txt", "old")
+    target = files.write_atomically(tmp_path / "note.txt", "old")
 
     def fail(*_):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(WriteError, match=told) as error:
-        write_atomically(target, "new")
-    assert str(target) in str(error.value) and error.value.errno == number
-    assert target.read_text() == "old"
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(files.WriteError, match=f"note.txt was not.*{remedy}") as error:
+        files.write_atomically(target, "new")
+    assert error.value.errno == number and target.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["note.txt"]
+    with pytest.raises(files.WriteError, match="was not written"):
+        files.write_atomically(target / "below.txt", "new")  # a file is no folder
 
 
-def test_a_place_that_is_no_folder_is_told(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(WriteError, match="was not written"):
-        write_atomically(tmp_path / "file" / "note.txt", "new")
+# ------------------------------------------------------------------ checksums
 
 
-def test_what_a_killed_process_left_is_swept_after_an_hour(tmp_path):
-    old, young = tmp_path / ".note.txt.abcd1234", tmp_path / ".note.txt.efgh5678"
-    other = tmp_path / ".note.txt.much-longer"
-    for file in (old, young, other):
-        file.write_text("half")
-        os.utime(file, (1, 1))
-    os.utime(young)
-    write_atomically(tmp_path / "note.txt", "whole")
-    left = sorted(p.name for p in tmp_path.iterdir())
-    assert left == [young.name, other.name, "note.txt"]
+def test_checksums_find_what_changed(tmp_path):
+    for name in ("one", "two words", "deep/three", ".hidden", "__pycache__/x.pyc"):
+        files.write_atomically(tmp_path / name, name)
+    lines = files.write_checksums(tmp_path).read_text().splitlines()
+    names = [line.split("  ", 1)[1] for line in lines]
+    assert names == ["deep/three", "one", "two words"]
+    assert files.verify_checksums(tmp_path) == {}
+    files.write_atomically(tmp_path / "one", "changed")
+    (tmp_path / "two words").unlink()
+    files.write_atomically(tmp_path / "four", "new")
+    problems = files.verify_checksums(tmp_path)
+    assert list(problems) == ["four", "one", "two words"]
+    assert problems["one"].startswith("one differs")
+    assert "missing" in problems["two words"] and "not listed" in problems["four"]
+    with pytest.raises(files.MissingFileError, match="write_checksums"):
+        files.verify_checksums(tmp_path / "deep")
+    with pytest.raises(files.MissingFileError, match="no such folder"):
+        files.write_checksums(tmp_path / "absent")
 
 
-def test_the_content_is_on_the_disk_before_the_name_is(tmp_path, monkeypatch):
-    calls = []
-    fsync, replace = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda f: calls.append("sync") or fsync(f))
-    monkeypatch.setattr(
-        os, "replace", lambda a, b: calls.append("name") or replace(a, b)
-    )
-    write_atomically(tmp_path / "note.txt", "content")
-    assert calls == ["sync", "name", "sync"]  # the last one: the folder's list
+def test_any_file_name_has_a_checksum(tmp_path):
+    names = ["Müller.wav", os.fsdecode(b"latin-\xfc.wav"), "a  b.wav", "\u2028.wav"]
+    written = []
+    for name in names:
+        try:
+            (tmp_path / name).write_bytes(name.encode("utf-8", "surrogateescape"))
+            written.append(name)
+        except (OSError, UnicodeError):
+            continue  # this file system has no such names
+    assert len(written) >= 2
+    files.write_checksums(tmp_path)
+    assert files.verify_checksums(tmp_path) == {}
+    for name in written:
+        (tmp_path / name).write_bytes(b"other")
+    assert set(files.verify_checksums(tmp_path)) == set(written)
 
 
 def test_a_folder_that_changed_is_refused_by_name(tmp_path):
-    for name in ("a.bin", "b.bin", "README.md"):
+    for name in ("a.bin", "b.bin", "READ ME.md"):
         (tmp_path / name).write_text(name)
-    refuse_changed(tmp_path)  # no list, no promise
-    write_checksums(tmp_path)
-    refuse_changed(tmp_path)
-    (tmp_path / "README.md").write_text("other words")
-    refuse_changed(tmp_path)
+    files.refuse_changed(tmp_path)  # no list, no promise
+    files.write_checksums(tmp_path)
+    files.refuse_changed(tmp_path)
+    (tmp_path / "READ ME.md").write_text("other words")
+    files.refuse_changed(tmp_path)
     (tmp_path / "b.bin").write_text("other")
     (tmp_path / "c.py").write_text("")
-    with pytest.raises(ChangedFileError, match="b.bin differs.*c.py is not listed"):
-        refuse_changed(tmp_path)
+    with pytest.raises(
+        files.ChangedFileError, match="b.bin differs.*c.py is not listed"
+    ):
+        files.refuse_changed(tmp_path)
+
+
+# ------------------------------------------------------------------ arrays
+class Trap:
+    """Unpickling this would set a mark."""
+
+    sprung = False
+
+    def __reduce__(self):
+        return setattr, (Trap, "sprung", True)
+
+
+def test_arrays_come_back_as_they_were(tmp_path):
+    file = files.write_arrays(tmp_path / "new" / "a.npz", x=np.arange(6.0), name="café")
+    arrays = files.read_arrays(file, names=["x", "name"])
+    np.testing.assert_array_equal(arrays["x"], np.arange(6.0))
+    assert str(arrays["name"]) == "café"
+    with pytest.raises(ValueError, match=r"lacks \['y'\], and has \['x', 'name'\]"):
+        files.read_arrays(file, names=["x", "y"])
+    with pytest.raises(files.MissingFileError, match=r"b\.npz does not exist"):
+        files.read_arrays(tmp_path / "b.npz", names=["x"])
+    with pytest.raises(ValueError, match="clips holds Python objects"):
+        files.write_arrays(tmp_path / "c.npz", clips=np.array([{}], dtype=object))
+    assert not (tmp_path / "c.npz").exists()
+
+
+def test_a_planted_pickle_is_refused_and_never_runs(tmp_path):
+    assert pickle.loads(pickle.dumps(Trap())) is None and Trap.sprung  # it would work
+    Trap.sprung = False
+    inside = tmp_path / "inside.npz"
+    np.savez(inside, x=np.array([Trap()], dtype=object))
+    bare = tmp_path / "bare.npz"
+    bare.write_bytes(pickle.dumps(Trap()))
+    member = tmp_path / "member.npz"
+    with zipfile.ZipFile(member, "w") as packed:
+        packed.writestr("x.npy", pickle.dumps(Trap()))
+    for file in (inside, bare, member):
+        with pytest.raises(ValueError, match=f"{file.name} cannot be read as arrays"):
+            files.read_arrays(file, names=["x"])
+    with pytest.raises(ValueError, match="holds a pickle, which could run any code"):
+        files.read_arrays(inside, names=["x"])
+    assert not Trap.sprung
+
+
+def test_damaged_arrays_are_named(tmp_path):
+    file = files.write_arrays(
+        tmp_path / "a.npz", x=np.random.default_rng(0).random(500)
+    )
+    whole = file.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 0xFF
+    alone = io.BytesIO()
+    np.save(alone, np.zeros(3))
+    cuts = [whole[: n * len(whole) // 20] for n in range(20)]
+    for content in (*cuts, bytes(flipped), b"text\n", alone.getvalue()):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=r"a\.npz cannot be read as arrays"):
+            files.read_arrays(file, names=["x"])
+
+
+# ------------------------------------------------------------------ provenance
+def test_what_computes_is_named_and_nobody_else():
+    stamp = files.versions()
+    assert stamp["torch"] == metadata.version("torch")
+    assert stamp["python"] == platform.python_version()
+    assert {"code", "python", "system", *files.PACKAGES} == set(stamp)
+    assert all(isinstance(value, str) and value for value in stamp.values())
+    text, user = json.dumps(stamp), getpass.getuser()
+    for secret in (platform.node(), str(Path.home()), str(Path.cwd())):
+        assert secret not in text
+    assert len(user) < 5 or user not in text
+
+
+def test_a_missing_package_and_other_code_show(monkeypatch, tmp_path):
+    before = files.versions()["code"]
+    (tmp_path / "clepdg_lib" / "audio").mkdir(parents=True)
+    (tmp_path / "clepdg_lib" / "audio" / "a.py").write_text("x = 1\n")
+    monkeypatch.setattr(files, "PROJECT", tmp_path)
+    monkeypatch.setattr(files, "PACKAGES", ("no-such-package-at-all",))
+    assert files.versions()["no-such-package-at-all"] == "not installed"
+    assert files.versions()["code"] != before

@@ -1,142 +1,225 @@
-"""The command line hands each command what it needs, and says errors in one line."""
+"""The command line: it checks first, works, and says errors in one line."""
 
 import json
-import re
 import subprocess
 import sys
 import types
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
-import torch
+from soak.tiny import make_clap, make_corpus
 
-from clepdg_lib import __main__ as cli
-from clepdg_lib import clap, corpora, course, doctor, results, sharing
+import clepdg_lib
+from clepdg_lib.__main__ import SETTINGS, main
+from clepdg_lib.clap import load_clap
+from clepdg_lib.files import PROJECT
 
-COMMANDS = ["doctor", "corpora", "embed", "finetune", "speed", "benchmark", "course"]
-COMMANDS += ["student", "slides", "widgets", "readme"]
+COMMANDS = ("doctor", "corpora", "embed", "finetune", "benchmark")
 
 
-def test_help_lists_the_commands_at_once():
+@pytest.fixture
+def model(tmp_path):
+    """Folder of a tiny model."""
+    return make_clap().save(tmp_path / "model")
+
+
+@pytest.fixture
+def clips(tmp_path, private_cache):
+    """Folder of a tiny corpus."""
+    make_corpus(tmp_path / "clips", n_each=4)
+    return tmp_path / "clips"
+
+
+@pytest.fixture
+def benchmark_calls(monkeypatch):
+    """Stand in for the benchmark: keep what it is asked for."""
+    calls = []
+
+    def run_benchmark(*, settings, seeds, folder, progress):
+        calls.append((settings, seeds, folder, progress))
+        return {"seeds": seeds, "rows": [{"method": "chance", "uar": 0.25}]}
+
+    stand_in = types.ModuleType("clepdg_lib.evaluation.benchmark")
+    stand_in.run_benchmark = run_benchmark
+    monkeypatch.setitem(sys.modules, stand_in.__name__, stand_in)
+    return calls
+
+
+def error(capsys, *line):
+    """Run a command that fails; return its one line of error."""
+    assert main([str(word) for word in line]) == 2
+    text = capsys.readouterr().err
+    lines = [line for line in text.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and "Traceback" not in text
+    return lines[0]
+
+
+# ---------------------------------------------------------------- the line itself
+def test_help_lists_the_commands_without_importing_torch():
     code = (
         "import sys; from clepdg_lib.__main__ import main\n"
         "try: main(['--help'])\n"
         "finally: assert 'torch' not in sys.modules"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert all(name in run.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_and_its_options(command, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([command, "--help"])
+    assert end.value.code == 0
+    assert f"clepdg_lib {command}" in capsys.readouterr().out
+
+
+def test_the_version_is_that_of_the_project(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out.strip() == clepdg_lib.__version__
+    pyproject = (PROJECT / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'\nversion = "{clepdg_lib.__version__}"\n' in pyproject
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ([], "required: COMMAND"),
+        (["bench"], "invalid choice: 'bench'"),
+        (["embed", "emosynth"], "required: --out"),
+        (["finetune", "emosynth", "--out", "x", "--steps", "many"], "invalid int"),
+        (["benchmark", "--json", "x", "--settings", "loc"], "invalid choice: 'loc'"),
+        (["benchmark", "--json", "x", "--seeds", "0.5"], "invalid int value: '0.5'"),
+        (["embed", "emosynth", "--out", "x", "--epochs", "3"], "unrecognized"),
+    ],
+)
+def test_a_wrong_line_is_refused(line, message, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(line)
+    assert end.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_error_of_the_machine_is_one_line_in_a_real_process():
+    line = ["-m", "clepdg_lib", "embed", "no-such-corpus", "--out", "build/x.npz"]
+    run = subprocess.run(
+        [sys.executable, *line], capture_output=True, text=True, cwd=PROJECT
     )
-    assert result.returncode == 0, result.stderr
-    for name in COMMANDS:
-        assert name in result.stdout
+    assert run.returncode == 2 and run.stdout == ""
+    assert run.stderr.startswith("error: ") and "no-such-corpus" in run.stderr
+    assert len(run.stderr.splitlines()) == 1
 
 
-def test_an_unknown_command_is_refused(capsys):
-    with pytest.raises(SystemExit) as refusal:
-        cli.main(["bench"])
-    assert refusal.value.code == 2
-    assert "benchmark" in capsys.readouterr().err
-
-
-def test_doctor_decides_the_exit_status(monkeypatch):
-    monkeypatch.setattr(doctor, "main", lambda: 1)
-    assert cli.main(["doctor"]) == 1
-
-
-def test_course_fails_if_any_notebook_fails(monkeypatch):
-    calls = []
-    monkeypatch.setattr(
-        course, "run_course", lambda names, write: calls.append((names, write)) or 3
-    )
-    assert cli.main(["course", "03", "--write"]) == 1
-    assert calls == [(["03"], True)]
-
-
-def test_benchmark_is_handed_its_options(monkeypatch):
-    seen = []
-    fake = types.ModuleType("clepdg_lib.benchmark_run")
-    fake.main = lambda args: seen.append(args)
-    monkeypatch.setitem(sys.modules, "clepdg_lib.benchmark_run", fake)
-    line = ["benchmark", "--tier", "emosynth", "--json", "-", "--seeds", "0", "1"]
-    assert cli.main(line) == 0
-    assert (seen[0].tier, seen[0].json, seen[0].seeds) == ("emosynth", "-", [0, 1])
-    assert cli.main(["benchmark"]) == 0
-    assert (seen[1].tier, seen[1].json, seen[1].seeds) == ("audio", None, None)
-    assert cli.main(["benchmark", "--setting", "shift"]) == 0
-    assert (seen[1].setting, seen[2].setting) == (None, "shift")
-
-
-def test_readme_says_what_it_wrote_and_what_is_missing(monkeypatch, capsys):
-    pages = [Path("README.md")], ["data/x/README.md: no results"]
-    monkeypatch.setattr(results, "write_pages", lambda timing: pages)
-    assert cli.main(["readme"]) == 1
-    printed = capsys.readouterr()
-    assert "wrote README.md" in printed.out and "no results" in printed.err
-    monkeypatch.setattr(results, "write_pages", lambda timing: ([], []))
-    assert cli.main(["readme", "--timing", "timing.json"]) == 0
-
-
-def test_corpora_prints_a_table(monkeypatch, capsys):
-    table = pd.DataFrame({"name": ["tess"], "found": [False]})
-    monkeypatch.setattr(corpora, "list_corpora", lambda: table)
-    assert cli.main(["corpora"]) == 0
-    assert "tess" in capsys.readouterr().out
-
-
-def test_embed_writes_arrays_without_pickles_or_paths(monkeypatch, tmp_path, capsys):
-    clips = pd.DataFrame(
-        {"path": ["x/a.wav"], "clip": ["a"], "emotion": ["sad"], "speaker": [None]}
-    )
-    embedded = types.SimpleNamespace(embeddings=torch.ones(1, 4), clips=clips)
-    monkeypatch.setattr(corpora, "load_corpus", lambda name: name)
-    monkeypatch.setattr(clap, "load_clap", lambda name, device: name)
-    monkeypatch.setattr(sharing, "embed_together", lambda *a, **k: embedded)
-    out = tmp_path / "new" / "emosynth.npz"
-    assert cli.main(["embed", "--out", str(out)]) == 0
-    with np.load(out, allow_pickle=False) as saved:
-        columns = {"clip", "emotion", "speaker"}
-        assert set(saved) == {"embeddings", "made_with", *columns}
-        assert "torch" in json.loads(str(saved["made_with"]))
-        assert saved["embeddings"].shape == (1, 4)
-        assert saved["emotion"].tolist() == ["sad"]
-    assert "1 clips, 4 dimensions" in capsys.readouterr().out
-
-
-def test_an_interruption_is_one_line_and_has_its_own_status(monkeypatch, capsys):
-    def stop(*_, **__):
+def test_an_interruption_is_no_traceback(monkeypatch, capsys):
+    def interrupt():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(corpora, "list_corpora", stop)
-    assert cli.main(["corpora"]) == 130
-    assert "goes on from here" in capsys.readouterr().err
+    monkeypatch.setattr("clepdg_lib.corpora.list_corpora", interrupt)
+    assert main(["corpora"]) == 130
+    assert "interrupted" in capsys.readouterr().err
 
 
-def test_an_error_is_one_line_not_a_traceback(capsys):
-    assert cli.main(["embed", "--corpus", "no-such-corpus", "--out", "x.npz"]) == 1
-    printed = capsys.readouterr().err
-    assert printed.startswith("error: ") and "no-such-corpus" in printed
-    assert "Traceback" not in printed
+# ---------------------------------------------------------------- doctor, corpora
+def test_the_doctor_decides_the_exit_status(monkeypatch):
+    for status in (0, 1):
+        monkeypatch.setattr("clepdg_lib.course.doctor.main", lambda s=status: s)
+        assert main(["doctor"]) == status
 
 
-def test_corpora_reports_on_one_by_file_and_count(tmp_path, write_wave, capsys):
-    write_wave(tmp_path / "mine" / "sad" / "a.wav")
-    write_wave(tmp_path / "mine" / "loose.wav")
-    assert cli.main(["corpora", str(tmp_path / "mine")]) == 0
-    printed = capsys.readouterr().out
-    assert "left out: " in printed and "loose.wav" in printed
-    assert re.search(r"1 +lies outside", printed) and "train" in printed
-    assert cli.main(["corpora", str(tmp_path / "mine"), "--strict"]) == 1
-    assert "1 files cannot be made out" in capsys.readouterr().err
+def test_corpora_are_listed_with_their_licences(capsys):
+    assert main(["corpora"]) == 0
+    table = capsys.readouterr().out
+    assert "emosynth" in table and "emodb" in table and "licence" in table
 
 
-def test_a_place_that_cannot_be_written_is_an_error_and_no_traceback(
-    tmp_path, monkeypatch, capsys
+# ---------------------------------------------------------------- embed
+def test_embed_writes_arrays_without_pickles_or_paths(model, clips, tmp_path, capsys):
+    out = tmp_path / "new" / "tones.npz"
+    assert main(["embed", str(clips), "--model", str(model), "--out", str(out)]) == 0
+    assert str(out) in capsys.readouterr().out
+    with np.load(out, allow_pickle=False) as arrays:
+        assert arrays["embeddings"].shape == (16, 16)
+        assert arrays["features"].shape == (16, 32)
+        assert sorted(set(arrays["emotion"])) == ["angry", "happy", "neutral", "sad"]
+        assert "path" not in arrays
+
+
+def test_two_processes_write_the_same_embeddings_as_one(model, clips, tmp_path):
+    out = tmp_path / "all.npz"
+    line = ["embed", str(clips), "--model", str(model), "--out", str(out)]
+    assert main(line) == 0
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [*launch, "--nproc-per-node", "2", "-m", "clepdg_lib", *line]
+    subprocess.run(command, check=True, capture_output=True, cwd=tmp_path, timeout=300)
+    shards = [tmp_path / f"all-0000{rank}-of-00002.npz" for rank in (0, 1)]
+    rows = {}
+    for file in (out, *shards):
+        with np.load(file, allow_pickle=False) as arrays:
+            found = dict(zip(arrays["clip"], arrays["embeddings"], strict=True))
+        if file == out:
+            expected = found
+        else:
+            assert len(found) == 8
+            rows |= found
+    assert rows.keys() == expected.keys()
+    assert all(np.allclose(rows[clip], expected[clip], atol=1e-5) for clip in rows)
+
+
+# ---------------------------------------------------------------- finetune
+def test_finetune_saves_a_model_that_loads_and_its_steps_matter(
+    model, clips, tmp_path, capsys
 ):
-    def refuse(args):
-        raise PermissionError(13, "Permission denied", str(tmp_path / "x"))
+    weights = []
+    for name, steps in (("one", 5), ("again", 5), ("other", 12)):
+        out = str(tmp_path / name)
+        line = ["finetune", str(clips), "--model", str(model), "--out", out]
+        assert main([*line, "--steps", str(steps)]) == 0
+        assert f"load_clap({out!r})" in capsys.readouterr().out
+        weights.append(load_clap(out).audio_projection.weight)
+    assert weights[0].equal(weights[1]) and not weights[0].equal(weights[2])
 
-    monkeypatch.setattr(cli, "_corpora", refuse)
-    assert cli.main(["corpora"]) == 1
-    assert capsys.readouterr().err.startswith("error: ")
+
+def test_finetune_refuses_its_settings_before_it_loads_anything(tmp_path, capsys):
+    line = ["finetune", "no-corpus", "--model", "no-model", "--out", tmp_path / "new"]
+    assert "max_iterations is -1" in error(capsys, *line, "--steps", -1)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine.txt").write_text("keep")
+    line[-1] = tmp_path / "notes"
+    assert "exists and is no model; choose a new folder" in error(capsys, *line)
+
+
+# ---------------------------------------------------------------- benchmark
+def test_benchmark_writes_what_it_returns(benchmark_calls, tmp_path, capsys):
+    file = tmp_path / "new" / "result.json"
+    assert main(["benchmark", "--json", str(file)]) == 0
+    assert benchmark_calls == [(SETTINGS, [0, 1, 2, 3, 4], None, True)]
+    assert json.loads(file.read_text())["rows"][0]["method"] == "chance"
+    line = ["benchmark", "--json", str(file), "--settings", "loco", "shift"]
+    assert main([*line, "--seeds", "7", "--features", str(tmp_path)]) == 0
+    assert benchmark_calls[1] == (["loco", "shift"], [7], tmp_path, True)
+    assert json.loads(file.read_text())["seeds"] == [7]
+
+
+# ---------------------------------------------------------------- where to write
+@pytest.mark.parametrize("command", ["embed", "finetune", "benchmark"])
+def test_a_path_that_cannot_be_written_is_refused_before_the_work(
+    command, tmp_path, benchmark_calls, capsys
+):
+    (tmp_path / "file").write_text("")
+    path = tmp_path / "file" / "inside"
+    line = {
+        "embed": ["no-corpus", "--out", path],
+        "finetune": ["no-corpus", "--out", path],
+        "benchmark": ["--json", path],
+    }[command]
+    assert f"{path}" in error(capsys, command, *line)
+    assert "cannot be written" in error(capsys, command, *line)
+    assert benchmark_calls == []
+
+
+def test_a_folder_is_no_file(tmp_path, benchmark_calls, capsys):
+    line = ["benchmark", "--json", tmp_path]
+    assert error(capsys, *line) == (f"error: {tmp_path} is a folder; name a file in it")
+    assert "is a folder" in error(capsys, "embed", "no-corpus", "--out", tmp_path)

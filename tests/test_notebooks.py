@@ -1,24 +1,24 @@
-"""The committed notebooks can be read by anyone, without running them."""
+"""Stored notebooks can be read without running them; their exercises can be solved."""
 
 import ast
 import json
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import nbformat
+import numpy as np
 import pytest
+import torch
+from torch.nn import functional as F
 
-from clepdg_lib.exercises import CHECKS
-from clepdg_lib.lesson import LESSONS
+from clepdg_lib.course.exercises import CHECKS, RIGHT, WRONG, grade
+from clepdg_lib.course.lesson import LESSONS
+from course import NOTEBOOKS, SOLUTION, WIDGET, student_edition
 
-PROJECT = Path(__file__).resolve().parents[1]
-FOLDER = PROJECT / "notebooks"
-FOUND = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
-MAX_BYTES = 1_000_000
-MAX_CELLS = 50
-MAX_CODE_LINES = 25
-# What the box under the title tells, before the first code cell. A reader decides
-# with it whether to start.
+NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+MAX_BYTES, MAX_CELLS, MAX_CODE_LINES, MIN_ALT = 1_000_000, 50, 25, 20
+# What the box under the title tells, before the first code cell.
 BOX = {
     "what you will be able to do": r"able to",
     "minutes": r"\d+\s*minutes",
@@ -27,7 +27,6 @@ BOX = {
     "before": r"\bbefore\b|\bprevious\b",
     "next": r"\bnext\b",
 }
-
 # Each widget, and what shows a still version of it to readers without a kernel.
 TWINS = {
     "explore_prompts": "render_prompt_results",
@@ -39,70 +38,76 @@ TWINS = {
 ENDING = ("What you learned", "Limits", "References", "Licences")
 
 
-def problems(notebook: nbformat.NotebookNode, *, folder: Path) -> list[str]:
-    """Everything that is wrong with a notebook, in words."""
-    found = [*_metadata(notebook), *_execution(notebook), *_headings(notebook)]
+def read(name):
+    return nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+
+
+def code_of(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def text_of(notebook):
+    texts = [c.source for c in notebook.cells if c.cell_type == "markdown"]
+    return "\n\n".join(texts)
+
+
+# ---------------------------------------------------------------- hygiene
+def problems(notebook, *, folder):
+    """Return everything that is wrong with a notebook, in words."""
+    found = [*_whole(notebook), *_headings(notebook)]
     for number, cell in enumerate(notebook.cells, start=1):
         found += [f"cell {number}: {text}" for text in _cell(cell, folder=folder)]
-    if len(notebook.cells) > MAX_CELLS:
-        found.append(f"{len(notebook.cells)} cells, {MAX_CELLS} at most")
-    size = len(nbformat.writes(notebook).encode("utf-8"))
-    if size > MAX_BYTES:
-        found.append(f"{size} bytes, {MAX_BYTES} at most")
     return found
 
 
-def _metadata(notebook):
+def _whole(notebook):
     if notebook.metadata.get("kernelspec", {}).get("name") != "python3":
         yield "no python3 kernelspec: JupyterLab would ask for a kernel"
     if "widgets" in notebook.metadata:
         yield "widget state is stored: viewers fail on it"
-
-
-def _execution(notebook):
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    counts = [cell.execution_count for cell in code]
-    if counts != list(range(1, len(code) + 1)):
-        yield f"execution counts are {counts}, not 1..{len(code)}"
+    counts = [cell.execution_count for cell in code_of(notebook)]
+    if counts != list(range(1, len(counts) + 1)):
+        yield f"execution counts are {counts}, not 1..{len(counts)}"
+    if len(notebook.cells) > MAX_CELLS:
+        yield f"{len(notebook.cells)} cells, {MAX_CELLS} at most"
+    size = len(nbformat.writes(notebook).encode("utf-8"))
+    if size > MAX_BYTES:
+        yield f"{size} bytes, {MAX_BYTES} at most"
 
 
 def _headings(notebook):
-    first = notebook.cells[0] if notebook.cells else {"cell_type": "", "source": ""}
-    if first["cell_type"] != "markdown" or not first["source"].startswith("# "):
+    if not notebook.cells[0].source.startswith("# "):
         yield "the first cell does not start with an H1"
-    levels, box = [], ""
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            text = re.sub(r"```.*?```", "", cell.source, flags=re.DOTALL)
-            levels += map(len, re.findall(r"^(#{1,6}) ", text, flags=re.MULTILINE))
+    text = re.sub(r"```.*?```", "", text_of(notebook), flags=re.S)
+    levels = [len(h) for h in re.findall(r"^(#{1,6}) ", text, flags=re.M)]
     if levels.count(1) != 1:
         yield f"{levels.count(1)} headings of level 1, not one"
     if any(b > a + 1 for a, b in zip(levels, levels[1:], strict=False)):
         yield f"headings skip a level: {levels}"
+    box = ""
     for cell in notebook.cells:
         if cell.cell_type == "code":
             break
         box += cell.source + "\n"
     for what, pattern in BOX.items():
-        if not re.search(pattern, box, flags=re.IGNORECASE):
+        if not re.search(pattern, box, flags=re.I):
             yield f"the box before the first code cell does not tell: {what}"
 
 
 def _cell(cell, *, folder):
     if cell.cell_type == "markdown":
         yield from _links(cell.source, folder=folder)
-    if cell.cell_type != "code":
         return
     n_lines = len(cell.source.splitlines())
     if n_lines > MAX_CODE_LINES:
         yield f"{n_lines} lines of code, {MAX_CODE_LINES} at most"
-    if re.search(r"^\s*[!%]\s*(pip|conda)\b", cell.source, flags=re.MULTILINE):
+    if re.search(r"^\s*[!%]\s*(pip|conda)\b", cell.source, flags=re.M):
         yield "installs something"
     if re.search(r"warnings\.(filter|simplefilter)", cell.source):
         yield "silences warnings"
-    if _machine_path(cell.source):
-        yield f"names a machine's path: {_machine_path(cell.source)}"
-    for output in cell.outputs:
+    if path := machine_path(cell.source):
+        yield f"names a machine's path: {path}"
+    for output in cell.get("outputs", []):
         yield from _output(output)
 
 
@@ -115,22 +120,20 @@ def _output(output):
     for kind in data:
         if kind.startswith("image/"):
             alt = output.metadata.get(kind, {}).get("alt", "")
-            if len(alt) < 20:
-                yield f"{kind} without alternative text: use lesson.show(figure, alt=)"
+            if len(alt) < MIN_ALT:
+                yield f"{kind} without alternative text: use show(figure, alt=)"
         if "widget" in kind:
-            yield "holds a widget without its state: write it with `course --write`"
+            yield "holds a widget without its state: write it with `course.py run`"
     for image in re.findall(r"<img\b[^>]*>", "".join(data.get("text/html", ""))):
         if not re.search(r'\balt="[^"]+"', image):
             yield "an image in HTML has no alternative text"
-    text = "".join(output.get("text", "")) + json.dumps(
-        {kind: value for kind, value in data.items() if kind.startswith("text/")}
-    )
-    text = re.sub(r"data:[\w/+-]+;base64,[\w/+=\\]+", "", text)
-    if _machine_path(text):
-        yield f"an output names a machine's path: {_machine_path(text)}"
+    texts = {kind: value for kind, value in data.items() if kind.startswith("text/")}
+    text = "".join(output.get("text", "")) + json.dumps(texts)
+    if path := machine_path(re.sub(r"data:[\w/+-]+;base64,[\w/+=\\]+", "", text)):
+        yield f"an output names a machine's path: {path}"
 
 
-def _machine_path(text: str) -> str:
+def machine_path(text):
     match = re.search(
         r"(?<![\w./~-])(?:/(?:home|root|Users|work|tmp|opt|usr|var)/|[A-Z]:\\)\S*", text
     )
@@ -138,9 +141,9 @@ def _machine_path(text: str) -> str:
 
 
 def _links(source, *, folder):
-    source = re.sub(r"```.*?```|`[^`]*`", "", source, flags=re.DOTALL)
+    source = re.sub(r"```.*?```|`[^`]*`", "", source, flags=re.S)
     for image, text, target in re.findall(r"(!?)\[([^\]]*)\]\(([^)\s]+)", source):
-        if image and len(text) < 20:
+        if image and len(text) < MIN_ALT:
             yield f"image {target} without alternative text"
         path = target.partition("#")[0]
         if path and not re.match(r"[a-z]+:", path) and not (folder / path).exists():
@@ -150,39 +153,9 @@ def _links(source, *, folder):
             yield "an image in HTML has no alternative text"
 
 
-def test_all_seven_lessons_are_there_and_no_other():
-    assert sorted(LESSONS) == FOUND
-
-
-@pytest.mark.parametrize("name", FOUND)
-def test_a_notebook_is_clean(name):
-    notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
-    nbformat.validate(notebook)
-    assert problems(notebook, folder=FOLDER) == []
-
-
-@pytest.mark.parametrize("name", FOUND)
-def test_a_notebook_starts_its_own_lesson(name):
-    notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
-    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    started = re.findall(r"start_lesson\(\s*[\"'](\d\d)", "\n".join(code))
-    assert started == [name[:2]]
-    assert "start_lesson" in code[0]
-
-
-@pytest.mark.parametrize("name", FOUND)
-def test_a_notebook_checks_exercises_of_its_own(name):
-    notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
-    code = "\n".join(c.source for c in notebook.cells if c.cell_type == "code")
-    asked = re.findall(r"\bcheck\(\s*[\"']([\d.]+)", code)
-    assert set(asked) <= set(CHECKS)
-    assert {number[:2] for number in asked} <= {name[:2]}
-
-
-def lesson_problems(notebook: nbformat.NotebookNode) -> list[str]:
-    """What a lesson, more than any notebook, must have and has not."""
-    code = [c for c in notebook.cells if c.cell_type == "code"]
-    text = "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
+def lesson_problems(notebook):
+    """Return what a lesson, more than any notebook, lacks."""
+    code, text = code_of(notebook), text_of(notebook)
     printed = "".join(o.get("text", "") for o in code[0].outputs) if code else ""
     found = [
         f"the first cell does not print the version of {package}"
@@ -192,7 +165,7 @@ def lesson_problems(notebook: nbformat.NotebookNode) -> list[str]:
     end = text[text.rfind("## What you learned") :]
     found += [f"no part {part!r} at the end" for part in ENDING if part not in end]
     quiz = text.partition("## Check yourself")[2].partition("## What you learned")[0]
-    questions = re.split(r"^\*\*\d\. ", quiz, flags=re.MULTILINE)[1:]
+    questions = re.split(r"^\*\*\d\. ", quiz, flags=re.M)[1:]
     if len(questions) != 3:
         found.append(f"{len(questions)} questions to check oneself, not three")
     for number, question in enumerate(questions, start=1):
@@ -202,48 +175,48 @@ def lesson_problems(notebook: nbformat.NotebookNode) -> list[str]:
                 found.append(f"question {number} has no option {option})")
             if not re.search(rf"(?<!\w)[(*]*{option}(?:\*|\)|\.)", answer):
                 found.append(f"question {number} gives no reason for {option})")
-    calls = [
-        {n for n in (*TWINS, *TWINS.values()) if re.search(rf"\b{n}\(", c.source)}
-        for c in code
-    ]
-    for index, used in enumerate(calls):
-        for widget in used & set(TWINS):
-            if not any(
-                TWINS[widget] in later for later in calls[index + 1 : index + 4]
-            ):
+    sources = [cell.source for cell in code]
+    for index, source in enumerate(sources):
+        for widget, twin in TWINS.items():
+            near = "\n".join(sources[index + 1 : index + 4])
+            if re.search(rf"\b{widget}\(", source) and f"{twin}(" not in near:
                 found.append(f"no still version below {widget}")
     return found
 
 
-@pytest.mark.parametrize("name", FOUND)
-def test_a_lesson_is_whole(name):
-    notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+def test_the_lessons_are_there_and_nothing_but_appendices_beside_them():
+    assert set(LESSONS) <= set(NAMES)
+    assert all(n in LESSONS or n.startswith("appendix_") for n in NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_notebook_is_clean(name):
+    notebook = read(name)
+    nbformat.validate(notebook)
+    assert problems(notebook, folder=NOTEBOOKS) == []
+    for cell in code_of(notebook):
+        ast.parse(re.sub(r"^%.*$", "", cell.source, flags=re.M))
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_a_lesson_is_complete(name):
+    notebook = read(name)
     assert lesson_problems(notebook) == []
+    code = "\n".join(cell.source for cell in code_of(notebook))
+    assert re.findall(r"start_lesson\(\s*[\"'](\d\d)", code) == [name[:2]]
+    assert "start_lesson" in code_of(notebook)[0].source
+    names = list(LESSONS)
+    place = names.index(name)
+    for neighbour in names[max(place - 1, 0) : place] + names[place + 1 : place + 2]:
+        assert f"({neighbour}.ipynb" in text_of(notebook)
 
 
 def test_each_widget_is_in_a_lesson():
-    text = "".join((FOLDER / f"{n}.ipynb").read_text(encoding="utf-8") for n in FOUND)
-    assert [w for w in TWINS if f"{w}(" not in text] == []
+    code = "".join(c.source for name in LESSONS for c in code_of(read(name)))
+    assert [widget for widget in TWINS if f"{widget}(" not in code] == []
 
 
-@pytest.mark.parametrize("name", FOUND)
-def test_a_notebook_links_to_its_neighbours(name):
-    names = list(LESSONS)
-    place = names.index(name)
-    text = (FOLDER / f"{name}.ipynb").read_text(encoding="utf-8")
-    for neighbour in names[max(place - 1, 0) : place] + names[place + 1 : place + 2]:
-        assert f"({neighbour}.ipynb" in text, f"no link to {neighbour}"
-
-
-@pytest.mark.parametrize("name", FOUND)
-def test_every_code_cell_is_python(name):
-    notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            ast.parse(re.sub(r"^%.*$", "", cell.source, flags=re.MULTILINE))
-
-
-# ------------------------------------------------ the checks can fail
+# ---------------------------------------------------------------- hygiene can fail
 HEADER = (
     "# A title\n\nYou will be able to hear. 20 minutes, CPU, offline.\n\n"
     "Before: none. Next: none."
@@ -267,7 +240,6 @@ def _stream(name, text):
 
 
 ERROR = nbformat.v4.new_output("error", ename="ValueError", evalue="x", traceback=[])
-WIDGET = "application/vnd.jupyter.widget-view+json"
 BAD = [
     (_notebook(outputs=[ERROR]), "ended in ValueError"),
     (_notebook(outputs=[_stream("stderr", "careful")]), "stderr"),
@@ -291,49 +263,226 @@ BAD = [
 
 @pytest.mark.parametrize(("notebook", "words"), BAD)
 def test_each_fault_is_noticed(notebook, words):
-    found = problems(notebook, folder=Path(__file__).parent)
-    assert len(found) == 1
-    assert words in found[0]
-
-
-def _lesson(*, quiz=3, twin=True, versions="torch 2.11.0, transformers 5.2.0"):
-    question = "**{}. Why?**\n\na) x b) y c) z\n\n<details>**b.** so. *a* no. c) no."
-    text = "## Check yourself\n\n"
-    text += "\n\n".join(question.format(i + 1) for i in range(quiz))
-    text += "\n\n## What you learned\n\n**Limits.** **References** **Licences.**"
-    first = nbformat.v4.new_code_cell("x", outputs=[_stream("stdout", versions)])
-    cells = [first, nbformat.v4.new_code_cell("view_contexts(clep, tuned)")]
-    if twin:
-        cells.append(nbformat.v4.new_code_cell("render_context(read, 1)"))
-    return nbformat.v4.new_notebook(cells=[*cells, nbformat.v4.new_markdown_cell(text)])
-
-
-def test_what_a_lesson_lacks_is_noticed():
-    assert lesson_problems(_lesson()) == []
-    assert lesson_problems(_lesson(quiz=2)) == [
-        "2 questions to check oneself, not three"
-    ]
-    assert lesson_problems(_lesson(twin=False)) == [
-        "no still version below view_contexts"
-    ]
-    (found,) = lesson_problems(_lesson(versions="torch 2.11.0"))
-    assert "transformers" in found
-    bare = _lesson()
-    bare.cells[-1].source = bare.cells[-1].source.replace(" *a* no.", "")
-    found = lesson_problems(bare)
-    assert found == [f"question {i} gives no reason for a)" for i in (1, 2, 3)]
+    (found,) = problems(notebook, folder=Path(__file__).parent)
+    assert words in found
 
 
 def test_a_clean_notebook_has_no_problem():
-    alt = "A line that rises from one to two."
-    outputs = [_out("image/png", "aaaa", alt=alt), _stream("stdout", "1/2 and/or ok")]
-    notebook = _notebook(outputs=outputs, text="[here](test_notebooks.py#x)")
+    image = _out("image/png", "aaaa", alt="A line that rises from one to two.")
+    notebook = _notebook(outputs=[image, _stream("stdout", "1/2 and/or ok")])
     assert problems(notebook, folder=Path(__file__).parent) == []
-
-
-def test_wrong_counts_and_a_missing_box_are_noticed():
-    notebook = _notebook()
     notebook.cells[-1].execution_count = 2
     notebook.cells[0].source = "# A title"
-    found = problems(notebook, folder=Path(__file__).parent)
-    assert len(found) == 1 + len(BOX)
+    assert len(problems(notebook, folder=Path(__file__).parent)) == 1 + len(BOX)
+
+
+def test_what_a_lesson_lacks_is_noticed():
+    question = "**{}. Why?**\n\na) x b) y c) z\n\n<details>**b.** *a* no. c) no.\n\n"
+    text = "## Check yourself\n\n" + "".join(map(question.format, "123"))
+    text += "## What you learned\n\n**Limits.** **References** **Licences.**"
+    first = nbformat.v4.new_code_cell("x", outputs=[_stream("stdout", "torch 2.11")])
+    widget = nbformat.v4.new_code_cell("view_contexts(clep, tuned)")
+    quiz = nbformat.v4.new_markdown_cell(text.replace("3. Why", "3 Why"))
+    assert lesson_problems(nbformat.v4.new_notebook(cells=[first, widget, quiz])) == [
+        "the first cell does not print the version of transformers",
+        "2 questions to check oneself, not three",
+        "no still version below view_contexts",
+    ]
+    quiz.source = text.replace(" *a* no.", "")
+    first.outputs[0].text += ", transformers 5.2"
+    found = lesson_problems(nbformat.v4.new_notebook(cells=[first, quiz]))
+    assert found == [f"question {i} gives no reason for a)" for i in (1, 2, 3)]
+
+
+# ---------------------------------------------------------------- exercises
+class Exercise(NamedTuple):
+    number: str
+    name: str
+    stars: str
+    hint: str
+    solution: str
+    stub: str
+
+
+def find_exercises(notebook):
+    """Find each cell that ends in check("03.1", name), its text and its solution."""
+    text = text_of(notebook)
+    folded = "\n".join(SOLUTION.findall(text))
+    codes = re.findall(r"```python\n(.*?)```", folded, flags=re.S)
+    check = re.compile(r"^check\(\s*\"(\d\d\.\d)\", (\w+)\)$", flags=re.M)
+    for cell in code_of(notebook):
+        for number, name in check.findall(cell.source):
+            mine = [c for c in codes if re.search(rf"^def {name}\(", c, flags=re.M)]
+            assert len(mine) == 1, f"exercise {number} has {len(mine)} solutions"
+            heading = re.search(rf"^###.*\b{re.escape(number)}\b(.*)$", text, re.M)
+            assert heading, f"exercise {number} has no heading"
+            hint = r"<details><summary>Hint</summary>(.*?)</details>"
+            hint = re.search(hint, text[heading.end() :], flags=re.S)
+            stars = re.sub("[^★]", "", heading[1])
+            solution = mine[0].strip()
+            yield Exercise(number, name, stars, hint[1].strip(), solution, cell.source)
+
+
+def make_stub(exercise):
+    """Cut the stub that belongs to a solution: signature, docstring, `...`, check."""
+    functions = {getattr(n, "name", ""): n for n in ast.parse(exercise.solution).body}
+    function = functions[exercise.name]
+    first = function.body[0]
+    end = first.end_lineno if ast.get_docstring(function) else first.lineno - 1
+    kept = exercise.solution.splitlines()[function.lineno - 1 : end]
+    check = f'check("{exercise.number}", {exercise.name})'
+    return "\n".join([*kept, "    return ...  # your code", "", "", check])
+
+
+EXERCISES = {e.number: e for name in NAMES for e in find_exercises(read(name))}
+
+
+def solve(number):
+    """Return the function of the worked solution, run as a student would run it."""
+    names = {"torch": torch, "F": F}
+    exercise = EXERCISES[number]
+    exec(compile(exercise.solution, exercise.number, "exec"), names)
+    return names[exercise.name]
+
+
+@pytest.mark.parametrize("number", sorted({*CHECKS, *EXERCISES}))
+def test_an_exercise_is_complete_and_its_solution_right(number):
+    exercise = EXERCISES[number]
+    assert grade(number, solve(number)) == (RIGHT, "right")
+    assert exercise.stars in ("★", "★★", "★★★")
+    assert len(exercise.hint) > 20
+    assert exercise.stub == make_stub(exercise)  # stub and solution cannot drift apart
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_a_lesson_has_two_to_four_exercises_of_its_own(name):
+    notebook = read(name)
+    numbers = [exercise.number for exercise in find_exercises(notebook)]
+    assert 2 <= len(numbers) <= 4
+    assert numbers == sorted(numbers)
+    assert {number[:2] for number in numbers} == {name[:2]}
+    code = "\n".join(cell.source for cell in code_of(notebook))
+    assert re.findall(r"\bcheck\(\s*[\"']([\d.]+)", code) == numbers
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_students_get_hints_and_no_solutions(name):
+    whole = read(name)
+    student = student_edition(whole)
+    assert [c.source for c in code_of(student)] == [c.source for c in code_of(whole)]
+    text = text_of(student)
+    assert "<summary>Solution" not in text
+    assert text.count("<summary>Hint") == text_of(whole).count("<summary>Hint")
+    assert text.count("<summary>Answer") == text_of(whole).count("<summary>Answer")
+    assert text.count("<details>") == text.count("</details>")
+    assert all(cell.source for cell in student.cells)
+
+
+# ------------------------------------------------------- usual mistakes get a hint
+def precision(truth, predicted):
+    pairs = list(zip(truth, predicted, strict=True))
+    chosen = [[t == p for t, p in pairs if p == emotion] for emotion in set(truth)]
+    return sum(sum(right) / max(len(right), 1) for right in chosen) / len(chosen)
+
+
+def mix_weights(before, after, share):
+    return {name: before[name].lerp(after[name], share) for name in before}
+
+
+def add_in_place(before, after, share):
+    mixed = mix_weights(before, after, share)
+    return {name: before[name].copy_(mixed[name]) for name in mixed}
+
+
+def insert_context(start, context, words):
+    return torch.cat([start, context.expand(len(words), -1, -1), words], dim=1)
+
+
+def close_gap(audio, mean_audio, mean_text):
+    return F.normalize(audio - mean_audio + mean_text, dim=-1)
+
+
+def in_order_of_place(audio, places, mean_text):
+    masks = [torch.tensor([p == name for p in places]) for name in sorted(set(places))]
+    return torch.cat([close_gap(audio[m], audio[m].mean(0), mean_text) for m in masks])
+
+
+def consistency(placed, plain, temperature):
+    logits = (placed @ plain.T / temperature).flatten(0, -2)
+    return F.cross_entropy(logits, torch.arange(3).repeat(len(logits) // 3))
+
+
+def paired(one, other, draws, *, tails=(2.5, 97.5)):
+    return np.percentile((one - other)[draws].mean(axis=1), tails)
+
+
+def separate(one, other, draws):
+    (a, b), (c, d) = paired(one, 0 * one, draws), paired(other, 0 * other, draws)
+    return a - d, b - c
+
+
+def leave_one_out(domains):
+    return [([d for d in domains if d != test], test) for test in domains]
+
+
+# Exercise, a usual mistake, and a word that the hint about it must hold.
+MISTAKES = [
+    ("00.1", lambda w: 10 * torch.log10(w.square().mean().sqrt()), "amplitude"),
+    ("00.1", lambda w: 20 * torch.log10(w.abs().mean()), "square"),
+    ("00.2", lambda v, n, snr: v + n, "scale it first"),
+    ("00.2", lambda v, n, snr: v * 10 ** (snr / 20) + n, "noise alone"),
+    ("00.2", lambda v, n, snr: v + n * 10 ** (-snr / 20), "measure both"),
+    ("00.2", lambda v, n, db: v + n * v.norm() / n.norm() * 10 ** (-db / 10), "root"),
+    ("01.1", lambda audio, text: (audio @ text.T).argmax(dim=0), "shape"),
+    ("01.1", lambda audio, text: (audio @ text.T).argmin(dim=1), "farthest"),
+    ("01.1", lambda audio, text: torch.zeros(5), "nearest"),
+    ("01.2", lambda t, p: sum(map(str.__eq__, t, p)) / len(t), "accuracy"),
+    ("01.2", precision, "recall"),
+    ("02.1", lambda labels: torch.eye(len(labels)), "same emotion"),
+    ("02.1", lambda y: (y[:, None] == y[None]).float(), "sums to 1"),
+    ("02.2", lambda b, a, s: mix_weights(a, b, s), "share of 0"),
+    ("02.2", lambda b, a, s: list(b.values()), "dictionary"),
+    ("02.2", lambda b, a, s: {n: b[n] + s * a[n] for n in b}, "a quarter"),
+    ("02.2", add_in_place, "new tensors"),
+    ("03.1", lambda start, context, words: torch.cat([start, words], 1), "tokens"),
+    ("03.1", lambda s, c, w: insert_context(w, c, s), "order"),
+    ("03.1", lambda s, c, w: torch.cat([s, c, w], dim=1), "stopped with"),
+    ("03.2", lambda new, old: F.cosine_similarity(new[None], old).mean(), "absolute"),
+    ("03.2", lambda new, old: (old @ new).abs().mean(), "length"),
+    ("03.3", lambda p, e, t: consistency(p, e, 1 / t), "divide"),
+    ("03.3", lambda p, e, t: consistency(p, e, 1.0), "not use"),
+    ("03.3", lambda p, e, t: consistency(p.transpose(0, 1), e, t), "in row e of every"),
+    ("03.3", lambda p, e, t: (p @ e.T / t).softmax(dim=-1), "average over all"),
+    ("04.1", lambda a, t: torch.cdist(a, t).mean(), "first"),
+    ("04.1", lambda a, t: (a.mean() - t.mean()).norm(), "first"),
+    ("04.2", lambda a, m, t: a - m + t, "normalise"),
+    ("04.2", lambda a, m, t: F.normalize(a - m, dim=-1), "mean of text"),
+    ("04.3", lambda a, p, t: close_gap(a, a.mean(dim=0), t), "each place has its own"),
+    ("04.3", in_order_of_place, "changed places"),
+    ("04.3", lambda a, p, t: 2 * a, "mean of the place"),
+    ("05.1", lambda domains: [(domains, d) for d in domains], "leakage"),
+    ("05.1", lambda domains: leave_one_out(domains)[:1], "3 folds"),
+    ("05.2", lambda validation, test: max(test.values()), "rule 3"),
+    ("05.2", lambda validation, test: max(validation.values()), "too good"),
+    ("05.2", lambda v, t: t[min(v, key=v.get)] - 0.1, "choose by validation"),
+    ("05.3", lambda a, b, d: paired(b, a, d), "other way round"),
+    ("05.3", lambda a, b, d: paired(a, b, d, tails=(5, 95)), "too narrow"),
+    ("05.3", lambda a, b, d: separate(a, b, d), "too wide"),
+    ("05.3", lambda a, b, d: [(a - b).mean()], "low and a high end"),
+    ("06.1", lambda seconds, window: seconds / window, "round up"),
+    ("06.1", lambda seconds, window: int(seconds // window), "round up"),
+    ("06.2", lambda n_clips, ms, factor: n_clips * ms / 3_600_000, "factor"),
+    ("06.2", lambda n_clips, ms, factor: n_clips * ms * factor / 3_600, "seconds"),
+]
+
+
+@pytest.mark.parametrize(("number", "answer", "hint"), MISTAKES)
+def test_a_usual_mistake_gets_a_hint_about_its_cause(number, answer, hint):
+    mark, message = grade(number, answer)
+    assert mark == WRONG
+    assert hint in message
+
+
+def test_every_exercise_was_fed_two_mistakes():
+    numbers = [number for number, _, _ in MISTAKES]
+    assert all(numbers.count(number) >= 2 for number in CHECKS)

@@ -1,8 +1,11 @@
-"""Figures: one per kind, with titles, units, markers, and no trace in pyplot."""
+"""Figures: one per kind, with title, units, fixed colours, and no trace in pyplot."""
 
+import colorsys
 import io
+import itertools
 import subprocess
 import sys
+import warnings
 
 import matplotlib
 import numpy as np
@@ -10,10 +13,10 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib import pyplot
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from clepdg_lib import plots
-from clepdg_lib.evaluation import confusion
 
 EMOTIONS = ("angry", "happy", "neutral", "sad")
 DOMAINS = ("hall", "street", "studio")
@@ -35,11 +38,13 @@ def table() -> pd.DataFrame:
     return pd.DataFrame(values, index=rows, columns=["EMO-DB", "TESS", "nEMO", "own"])
 
 
+def curves() -> pd.DataFrame:
+    return table().set_axis(pd.Index([0.0, 1.0, 2.0], name="severity"))
+
+
 def intervals() -> pd.DataFrame:
-    return pd.DataFrame(
-        {"value": [0.3, 0.5], "low": [0.25, 0.4], "high": [0.35, 0.6]},
-        index=["random-contexts", "clep-dg"],
-    )
+    columns = {"value": [0.3, 0.5], "low": [0.25, 0.4], "high": [0.35, 0.6]}
+    return pd.DataFrame(columns, index=["random-contexts", "clep-dg"])
 
 
 def wave() -> torch.Tensor:
@@ -47,12 +52,15 @@ def wave() -> torch.Tensor:
 
 
 def history() -> pd.DataFrame:
+    scores = [0.3, None, 0.5]
     return pd.DataFrame(
-        {
-            "epoch": [1, 2, 3],
-            "loss": [3.0, 2.0, 1.5],
-            "validation_uar": [0.3, None, 0.5],
-        }
+        {"epoch": [1, 2, 3], "loss": [3.0, 2.0, 1.5], "validation_uar": scores}
+    )
+
+
+def counts() -> pd.DataFrame:
+    return pd.DataFrame(
+        [[3, 1], [0, 0]], index=["sad", "bored"], columns=["sad", "bored"]
     )
 
 
@@ -61,179 +69,228 @@ FIGURES = {
         cloud(), labels(EMOTIONS), domains=labels(DOMAINS), title=TITLE
     ),
     "one panel": lambda: plots.embedding_map(cloud(), labels(EMOTIONS), title=TITLE),
-    "gap_map": lambda: plots.gap_map(
+    "moves": lambda: plots.embedding_map(
         cloud(),
-        cloud(8, seed=1) + 1,
-        audio_emotions=labels(EMOTIONS),
-        text_emotions=labels(EMOTIONS, 8),
+        labels(EMOTIONS),
+        outlined=(cloud(4, seed=3), EMOTIONS),
+        moves={"hall": cloud(2, seed=1), "you": cloud(1, seed=2)},
         title=TITLE,
-    ),
-    "contexts_map": lambda: plots.contexts_map(
-        cloud(20).reshape(5, 4, 12), EMOTIONS, title=TITLE
-    ),
-    "contexts_map plain": lambda: plots.contexts_map(
-        cloud(40).reshape(10, 4, 12), EMOTIONS, plain=cloud(4, seed=2), title=TITLE
     ),
     "spectrogram": lambda: plots.spectrogram(wave(), title=TITLE),
     "spectrograms": lambda: plots.spectrogram(
-        {name: wave() for name in ("a", "b", "c", "d")}, title=TITLE
+        {name: wave() for name in ("a", "b")}, title=TITLE
     ),
+    "silence": lambda: plots.spectrogram(torch.zeros(9), title=TITLE),
     "curve": lambda: plots.curve(history(), title=TITLE),
     "confusion_map": lambda: plots.confusion_map(
-        confusion(labels(EMOTIONS), labels(EMOTIONS[::-1])), title=TITLE
+        counts().rename_axis(index="true", columns="predicted"), title=TITLE
     ),
-    "distance_map": lambda: plots.distance_map(
-        pd.DataFrame(np.eye(3), index=DOMAINS, columns=DOMAINS), title=TITLE
-    ),
+    "heat_map": lambda: plots.heat_map(table(), label="cosine", title=TITLE),
     "score_bars": lambda: plots.score_bars(intervals(), chance=0.25, title=TITLE),
     "score_bars plain": lambda: plots.score_bars(
-        intervals()[["value"]], title=TITLE, label="WAR"
+        intervals()[["value"]], title=TITLE, label="WAR", highlight=["clep-dg"]
     ),
-    "score_dots": lambda: plots.score_dots(table(), chance=0.25, title=TITLE),
-    "score_lines": lambda: plots.score_lines(
-        table().set_axis([1, 2, 3]),
-        low=table().set_axis([1, 2, 3]) - 0.1,
-        high=table().set_axis([1, 2, 3]) + 0.1,
-        chance=0.25,
-        title=TITLE,
+    "score_dots": lambda: plots.score_dots(table(), highlight=["clep-dg"], title=TITLE),
+    "score_dots means": lambda: plots.score_dots(
+        table().tail(1), means=intervals(), chance=0.25, title=TITLE
+    ),
+    "score_lines": lambda: plots.score_lines(curves(), chance=0.25, title=TITLE),
+    "score_lines seeds": lambda: plots.score_lines(
+        pd.concat([curves(), curves() + 0.1]), title=TITLE
     ),
 }
 
 
 @pytest.mark.parametrize("kind", FIGURES)
-def test_every_figure_has_its_message_and_leaves_pyplot_alone(kind):
-    figure = FIGURES[kind]()
+def test_every_figure_has_its_message_one_width_and_leaves_pyplot_alone(kind):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("error", RuntimeWarning)
+        figure = FIGURES[kind]()
+        content = io.BytesIO()
+        figure.savefig(content, format="png", dpi=100)
     assert isinstance(figure, Figure)
     assert figure.get_suptitle() == TITLE
     assert pyplot.get_fignums() == []
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=100)
-    assert 2_000 < len(picture.getvalue()) < 200_000
+    assert 2_000 < len(content.getvalue()) < 200_000
     width, height = figure.get_size_inches()
-    assert width <= 12
+    assert width == plots.WIDTH
     assert height <= 8
 
 
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("embedding_map", {"principal component 1", "principal component 2"}),
-        ("spectrogram", {"time (s)", "frequency (kHz)", "level (dB below the peak)"}),
+        ("spectrogram", {"time (s)", "frequency (Hz)", "level (dB)"}),
         ("curve", {"epoch", "loss", "validation uar"}),
-        ("confusion_map", {"true", "predicted", "share of the true emotion"}),
-        ("distance_map", {"proxy A-distance"}),
-        ("score_bars", {"UAR"}),
+        ("confusion_map", {"true", "predicted", "share of the class"}),
+        ("heat_map", {"cosine"}),
+        ("score_bars", {"UAR (dashed: chance)"}),
         ("score_bars plain", {"WAR"}),
         ("score_dots", {"UAR"}),
-        ("score_lines", {"severity", "UAR"}),
+        ("score_lines", {"severity", "UAR (dashed: chance)"}),
     ],
 )
 def test_axes_say_what_they_measure(kind, words):
     axes = FIGURES[kind]().axes
-    found = {a.get_xlabel() for a in axes} | {a.get_ylabel() for a in axes}
-    assert words <= found
+    assert words <= {a.get_xlabel() for a in axes} | {a.get_ylabel() for a in axes}
 
 
-def test_emotions_differ_by_colour_and_by_marker():
-    styles = plots.EMOTION_STYLE
-    assert set(EMOTIONS) <= set(styles)
-    assert len({style.colour for style in styles.values()}) == len(styles)
-    assert len({style.marker for style in styles.values()}) == len(styles)
-    own = plots.emotion_style("nostalgic")
-    assert own == plots.emotion_style("nostalgic")
-    assert own.marker and own.colour.startswith("#")
+def every_style() -> dict[str, dict[str, dict[str, str]]]:
+    return {kind: plots.styles(plots.NAMES[kind].split()) for kind in plots.NAMES}
 
 
-def test_shared_emotions_stay_apart_in_grey():
-    # Printed without colour, or seen with none, brightness and marker remain.
-    def brightness(colour):
-        red, green, blue = matplotlib.colors.to_rgb(colour)
-        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-    for emotion in EMOTIONS:
-        assert brightness(plots.EMOTION_STYLE[emotion].colour) < 0.6  # on white
+def hues(looks: dict[str, dict[str, str]]) -> list[float]:
+    found = (colorsys.rgb_to_hsv(*to_rgb(look["color"])) for look in looks.values())
+    return [360 * hue for hue, saturation, _ in found if saturation > 0.1]
 
 
-def test_maps_draw_every_clip_in_its_emotion():
+def test_no_hue_is_shared_between_kinds():
+    for one, other in itertools.combinations(every_style().values(), 2):
+        gap = min(abs(a - b) for a in hues(one) for b in hues(other))
+        assert gap > 10
+
+
+DEUTAN = "0.367322 0.860646 -0.227968 0.280085 0.672501 0.047413"
+DEUTAN += " -0.011820 0.042940 0.968881"
+XYZ = "0.4124 0.3576 0.1805 0.2126 0.7152 0.0722 0.0193 0.1192 0.9505"
+
+
+def seen(colour: str, *, deutan: bool) -> np.ndarray:
+    """Return a colour in CIELAB as it is seen (Machado et al. 2009)."""
+    rgb = np.array(to_rgb(colour))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    if deutan:
+        linear = np.clip(np.array(DEUTAN.split(), float).reshape(3, 3) @ linear, 0, 1)
+    xyz = np.array(XYZ.split(), float).reshape(3, 3) @ linear
+    f = np.cbrt(xyz / [0.9505, 1.0, 1.089])
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+@pytest.mark.parametrize("kind", plots.NAMES)
+@pytest.mark.parametrize("deutan", [False, True])
+def test_names_of_a_kind_stay_apart_for_every_colour_vision(kind, deutan):
+    looks = every_style()[kind]
+    assert len({look["marker"] for look in looks.values()}) == len(looks)
+    colours = [seen(look["color"], deutan=deutan) for look in looks.values()]
+    for one, other in itertools.combinations(colours, 2):
+        assert np.linalg.norm(one - other) > 8
+
+
+def test_a_name_looks_the_same_however_it_is_written_and_wherever_it_stands():
+    assert plots.styles(["EMO-DB"])["EMO-DB"] == plots.styles(["x", "emodb"])["emodb"]
+    assert plots.styles(["living room"], kind="environment") == {
+        "living room": plots.styles(["living-room", "hall"])["living-room"]
+    }
+
+
+def test_unknown_names_get_looks_of_their_kind_that_nobody_has():
+    names = ["sad", "nostalgic", *(f"other {i}" for i in range(30))]
+    looks = plots.styles(names)
+    assert len({tuple(look.values()) for look in looks.values()}) == len(names)
+    known = set(plots.COLOURS["emotion"].split())
+    assert {look["color"] for look in looks.values()} <= known
+    speakers = plots.styles(["v01", "v02"])
+    assert {k["color"] for k in speakers.values()} <= set(
+        plots.COLOURS["method"].split()
+    )
+
+
+def test_maps_draw_every_clip_in_its_style_with_legends_off_the_data():
+    figure = FIGURES["embedding_map"]()
+    for axis, names, legend in zip(
+        figure.axes, (EMOTIONS, DOMAINS), figure.legends, strict=True
+    ):
+        assert sum(len(c.get_offsets()) for c in axis.collections) == 60
+        assert axis.get_legend() is None
+        assert sorted(t.get_text() for t in legend.get_texts()) == sorted(names)
+        colours = {tuple(c[:3]) for c in axis.collections[0].get_facecolors()}
+        assert colours == {to_rgb(s["color"]) for s in plots.styles(names).values()}
+
+
+def test_a_map_is_the_same_whatever_the_order_of_its_vectors():
+    x = cloud().numpy()
+    plane, turned = plots.pca_map(cloud()), plots.pca_map(x[::-1])
+    assert np.allclose(plane.components_, turned.components_, atol=1e-6)
+    assert (plane.components_.max(axis=1) == abs(plane.components_).max(axis=1)).all()
+    figure = plots.embedding_map(x, labels(EMOTIONS), plane=plane, title=TITLE)
+    drawn = figure.axes[0].collections[0].get_offsets()
+    assert np.allclose(sorted(drawn[:, 0]), sorted(plane.transform(x)[:, 0]))
+
+
+def test_umap_is_drawn_without_numbers_on_its_axes():
     figure = plots.embedding_map(
-        cloud(), labels(EMOTIONS), domains=labels(DOMAINS), title=TITLE
+        cloud(30), labels(EMOTIONS, 30), plane="umap", title="U"
     )
-    for axis, names in zip(figure.axes, (EMOTIONS, DOMAINS), strict=True):
-        drawn = sum(len(c.get_offsets()) for c in axis.collections)
-        assert drawn == 60
-        assert [t.get_text() for t in axis.get_legend().get_texts()] == list(names)
+    assert figure.axes[0].get_xlabel() == "UMAP 1"
+    assert len(figure.axes[0].get_xticks()) == 0
+    with pytest.raises(ValueError, match="no outlined"):
+        plots.embedding_map(
+            cloud(), labels(EMOTIONS), plane="umap", moves={"a": cloud(2)}, title="U"
+        )
 
 
-def test_pca_keeps_what_two_dimensions_can_and_ready_points_pass():
-    flat = torch.zeros(10, 5)
-    flat[:, 1] = torch.arange(10.0)
-    points = plots.project(flat)
-    assert points.shape == (10, 2)
-    assert np.ptp(points[:, 0]) == pytest.approx(9, abs=1e-4)
-    assert np.abs(points[:, 1]).max() < 1e-4
-    assert np.array_equal(plots.project(cloud(5, dim=2)), cloud(5, dim=2).numpy())
-
-
-def test_umap_is_seeded_and_keeps_neighbours():
-    points = torch.cat([cloud(15, dim=6) * 0.1, cloud(15, dim=6) * 0.1])
-    points[:15, 0] += 3
-    points[15:, 1] += 3
-    first = plots.project(points, method="umap", seed=1)
-    assert first.shape == (30, 2)
-    assert np.array_equal(first, plots.project(points, method="umap", seed=1))
-    two = first[:15].mean(0), first[15:].mean(0)
-    nearest = [np.linalg.norm(p - m, axis=0) for p in first[:15] for m in two]
-    near, far = np.array(nearest).reshape(15, 2).T
-    assert (near < far).all()
-
-
-def test_gap_on_the_picture_is_that_of_the_original_space():
-    audio, text = torch.zeros(4, 12), torch.zeros(4, 12)
-    audio[:, 0] = torch.tensor([0.9, 1.1, 1.0, 1.0])
-    text[:, 0] = torch.tensor([2.4, 2.6, 2.5, 2.5])
-    figure = plots.gap_map(
-        audio, text, audio_emotions=EMOTIONS, text_emotions=EMOTIONS, title=TITLE
-    )
-    texts = [t.get_text() for t in figure.axes[0].texts]
-    assert "gap 1.50" in texts
-
-
-def test_spectrogram_shows_the_tone_at_its_frequency():
-    axis = plots.spectrogram(wave(), title=TITLE).axes[0]
-    image = axis.images[0]
-    levels = np.asarray(image.get_array())
-    left, right, bottom, top = image.get_extent()
+def test_a_spectrogram_shows_the_tone_at_its_frequency():
+    image = FIGURES["spectrogram"]().axes[0].images[0]
+    levels = np.asarray(image.get_array())[::-1]  # low frequencies first
+    bottom, top = image.get_extent()[2:]
     row = levels.mean(axis=1).argmax()
-    assert (top - bottom) * row / (len(levels) - 1) == pytest.approx(1.0, abs=0.05)
-    assert right == pytest.approx(1.0, abs=0.05)
-    assert levels.max() == pytest.approx(0)
+    assert (top - bottom) * row / (len(levels) - 1) == pytest.approx(1000, abs=40)
 
 
-def test_curve_skips_missing_values_and_dots_mark_the_mean():
-    line = plots.curve(history(), title=TITLE).axes[1].lines[0]
+def test_rows_are_sorted_and_whiskers_are_the_intervals():
+    axis = FIGURES["score_bars"]().axes[0]
+    names = [t.get_text() for t in axis.get_yticklabels()]
+    assert names == ["clep-dg", "random-contexts"]
+    assert axis.get_ylim() == (1.5, -0.5)  # the first row on top
+    whiskers = next(c for c in axis.collections if hasattr(c, "get_segments"))
+    ends = [segment[:, 0].tolist() for segment in whiskers.get_segments()]
+    assert ends == [[0.4, 0.6], [0.25, 0.35]]
+    axis = FIGURES["score_dots"]().axes[0]
+    order = [t.get_text() for t in axis.get_yticklabels()]
+    assert order == ["clep-dg", "text-classifier", "chance"]
+    means = axis.collections[2].get_offsets()[:, 0]
+    assert np.allclose(means, table().mean(axis=1)[order])
+
+
+def test_seeds_are_averaged_and_shaded():
+    axis = FIGURES["score_lines seeds"]().axes[0]
+    assert np.allclose(axis.lines[0].get_ydata(), curves()["EMO-DB"] + 0.05)
+    shade = axis.collections[0].get_paths()[0].vertices
+    assert np.ptp(shade[shade[:, 0] == 0, 1]) == pytest.approx(0.1 * 2**0.5)
+
+
+def test_missing_values_are_left_out():
+    line = FIGURES["curve"]().axes[1].lines[0]
     assert line.get_xdata().tolist() == [1, 3]
-    axis = plots.score_dots(table(), title=TITLE).axes[0]
-    means = axis.collections[-1].get_offsets()[:, 0]
-    assert np.allclose(means, table().mean(axis=1))
-    assert [t.get_text() for t in axis.get_yticklabels()] == list(table().index)
+    figure = plots.heat_map(table().replace(0.2, np.nan), label="x", title=TITLE)
+    assert len(figure.axes[0].texts) == 11
+
+
+def test_confusion_shows_shares_of_counts_and_keeps_shares():
+    texts = [t.get_text() for t in FIGURES["confusion_map"]().axes[0].texts]
+    assert texts == ["0.75", "0.25", "0.00", "0.00"]
+    shares = pd.DataFrame([[0.5, 0.25]], index=["sad"], columns=["sad", "angry"])
+    figure = plots.confusion_map(shares, title=TITLE)
+    assert [t.get_text() for t in figure.axes[0].texts] == ["0.50", "0.25"]
 
 
 def test_bad_input_is_named():
-    with pytest.raises(ValueError, match="3 entries, but there are 60"):
+    with pytest.raises(ValueError, match="3 labels for 60 points"):
         plots.embedding_map(cloud(), ["sad"] * 3, title=TITLE)
-    with pytest.raises(ValueError, match="'pca' or 'umap'"):
-        plots.project(cloud(), method="tsne")
     with pytest.raises(ValueError, match="at least 3"):
-        plots.project(cloud(2))
+        plots.pca_map(cloud(2))
 
 
-def test_style_is_set_on_demand_only():
+def test_importing_is_light_and_style_is_set_on_demand_only():
     code = (
-        "import sys, clepdg_lib.plots as p; "
-        "heavy = {'matplotlib', 'seaborn', 'umap', 'sklearn'} & set(sys.modules); "
-        "assert not heavy, heavy"
+        "import sys, clepdg_lib.plots; "
+        "heavy = {'torch', 'matplotlib', 'seaborn', 'sklearn'} & {*sys.modules}; "
+        "assert not heavy, heavy; "
+        "import clepdg_lib.evaluation.metrics, clepdg_lib.evaluation.probes; "
+        "assert not {'torch', 'matplotlib'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     with matplotlib.rc_context():
         plots.set_style()
-        assert matplotlib.rcParams["axes.spines.top"] is False
+        assert matplotlib.rcParams["axes.labelsize"] == pytest.approx(14)

@@ -1,9 +1,9 @@
-"""Run the whole course where there is no network at all.
+"""Run the whole course where there is no network, and see where it writes.
 
     python tests/soak/no_network.py       # as root, on Linux: a namespace of its own
 
-Only loopback is up, which kernels need. Also counts what was written: nothing outside
-the project's build folder and the cache.
+Only loopback is up, which kernels need. Nothing may be written to the home folder but
+caches and settings.
 """
 
 from __future__ import annotations
@@ -14,36 +14,38 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from record import PROJECT, record  # noqa: E402
+from record import make_parser, record
+
+from clepdg_lib.files import PROJECT
+
+ALLOWED = {".cache", ".config", ".local", ".ipython", ".jupyter"}
 
 
 def main() -> None:
+    args = make_parser(__doc__).parse_args()
     if not (sys.platform == "linux" and os.geteuid() == 0):
-        print("no_network: needs root on Linux for a network namespace; left out")
-        return
+        raise SystemExit("needs root on Linux for a network namespace")
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as home:
         environment = {**os.environ, "HOME": home, "PYTHONPATH": str(PROJECT)}
         environment.pop("CLEPDG_CACHE", None)
-        command = f"ip link set lo up && exec {sys.executable} -m clepdg_lib course"
-        subprocess.run(
-            ["unshare", "-n", "bash", "-c", command],
-            **{"cwd": PROJECT, "check": True, "env": environment},
+        run = (
+            f"ip link set lo up && exec {sys.executable} notebooks/build/course.py run"
         )
-        strange = set(os.listdir(home)) - {".cache", ".config", ".local", ".ipython"}
-        if strange:
-            raise SystemExit(f"written into the home folder: {sorted(strange)}")
-    timing = json.loads((PROJECT / "build/course/timing.json").read_text())
-    passed = [row["name"] for row in timing["notebooks"] if row["ok"]]
+        command = ["unshare", "-n", "bash", "-c", run]
+        subprocess.run(command, cwd=PROJECT, check=True, env=environment)
+        others = sorted(set(os.listdir(home)) - ALLOWED)
+        if others:
+            raise SystemExit(f"the home folder has {others}")
+    timing = json.loads((PROJECT / "build" / "course" / "timing.json").read_text())
+    passed = [row for row in timing["notebooks"] if row["ok"]]
     record(
         "no network",
-        did=f"{len(timing['notebooks'])} notebooks with every interface but loopback "
-        "taken away",
-        found=f"{len(passed)} ran through, nothing written outside build/ and caches",
+        work=f"{len(timing['notebooks'])} notebooks without a network but loopback",
+        result=f"{len(passed)} ran through; nothing written but build/ and caches",
         seconds=time.monotonic() - began,
+        file=args.json,
     )
 
 

@@ -3,78 +3,63 @@
     python tests/soak/pythons.py python3.10 python3.12 python3.13
 
 Each gets a clone and an environment of its own, which are removed afterwards. Browser
-tests are left to the usual version; what they test runs in the same JupyterLab.
+tests are left to the usual version: what they test runs in the same JupyterLab.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from record import PROJECT, record  # noqa: E402
+from record import make_parser, record
 
-LEFT_OUT = ("browser", "accessibility")
+from clepdg_lib.files import PROJECT
 
 
-def passes(python: str, folder: Path) -> tuple[str, str]:
-    """Version of an interpreter, and the last line of the tests under it.
-
-    Raises:
-        SystemExit: It cannot be installed there, or a test fails.
-    """
+def run_tests(python: str, folder: Path) -> str:
+    """Return the version of an interpreter, and how many tests pass under it."""
     clone, environment = folder / "course", folder / "environment"
-    shared = PROJECT.parent / "shared"
-    if shared.is_dir():
-        (folder / "shared").symlink_to(shared)
-    run = {"check": True, "stdout": subprocess.PIPE, "text": True}
-    subprocess.run(["git", "clone", "--quiet", str(PROJECT), str(clone)], **run)
-    subprocess.run([python, "-m", "venv", str(environment)], **run)
+    subprocess.run(["git", "clone", "--quiet", PROJECT, clone], check=True)
+    subprocess.run([python, "-m", "venv", environment], check=True)
     inside = str(environment / "bin" / "python")
     pip = [inside, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    subprocess.run([*pip, "--editable", f"{clone}[test]"], **run)
-    version = subprocess.run(
-        [inside, "-c", "import platform; print(platform.python_version())"], **run
-    ).stdout.strip()
+    subprocess.run([*pip, "--editable", f"{clone}[test]"], check=True)
+    options = ["-q", "-p", "no:cacheprovider", "-m", "not slow", "--doctest-modules"]
     done = subprocess.run(
-        [
-            *(inside, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow"),
-            *("--doctest-modules", "clepdg_lib", "tests"),
-            *(f"--ignore=tests/test_{name}.py" for name in LEFT_OUT),
-        ],
+        [inside, "-m", "pytest", *options, "--ignore=tests/test_browser.py"]
+        + ["clepdg_lib", "tests"],
         cwd=clone,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         text=True,
     )
-    print(done.stdout[-3000:], flush=True)
     if done.returncode != 0:
-        raise SystemExit(f"Python {version}: tests fail")
-    return version, done.stdout.strip().splitlines()[-1]
+        raise SystemExit(f"{done.stdout[-3000:]}\n{python}: tests fail")
+    code = "import platform; print(platform.python_version())"
+    version = subprocess.run([inside, "-c", code], stdout=subprocess.PIPE, text=True)
+    n_passed = re.search(r"(\d+) passed", done.stdout)[1]
+    return f"{version.stdout.strip()}: {n_passed} passed"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = make_parser(__doc__)
     parser.add_argument("python", nargs="+")
     args = parser.parse_args()
-    began, found = time.monotonic(), []
+    began, results = time.monotonic(), []
     for python in args.python:
         with tempfile.TemporaryDirectory() as folder:
-            version, line = passes(python, Path(folder))
-        n_passed = re.search(r"(\d+) passed", line)[1]
-        found.append(f"{version}: {n_passed} passed")
-        print(found[-1], flush=True)
+            results.append(run_tests(python, Path(folder)))
+        print(results[-1], flush=True)
     record(
         "Pythons",
-        did=f"installed under {len(found)} other versions of Python, unit tests run",
-        found="; ".join(found),
+        work=f"installed under {len(results)} versions of Python, unit tests run",
+        result="; ".join(results),
         seconds=time.monotonic() - began,
+        file=args.json,
     )
 
 

@@ -1,41 +1,69 @@
-"""Keep a campaign's last figures in `data/results/soak.json`, for README to show."""
+"""What campaigns share: their figures in `data/results/soak.json`, and forks."""
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import json
+import multiprocessing
+import os
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(PROJECT))
+from clepdg_lib.files import PROJECT, versions, write_atomically
 
-from clepdg_lib.files import write_atomically  # noqa: E402
-from clepdg_lib.versions import versions  # noqa: E402
-
+# Torch does not survive a fork of a process that has computed.
+FORKS = multiprocessing.get_context("forkserver")
 RESULTS = PROJECT / "data" / "results" / "soak.json"
-ORDER = (
-    "first plot",
-    "fuzzing",
-    "power cuts",
-    "disk",
-    "no network",
-    "Voilà",
-    "Pythons",
-    "coverage",
-    "mutation",
-)
+
+
+def make_parser(doc: str) -> argparse.ArgumentParser:
+    """Start the command line of a campaign; `--json` says where its figures go."""
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", type=Path, default=RESULTS, help="file of figures")
+    return parser
 
 
 def record(
-    campaign: str, *, did: str, found: str, seconds: float, file: Path = RESULTS
+    campaign: str, *, work: str, result: str, seconds: float, file: Path = RESULTS
 ) -> None:
-    """Replace a campaign's row by a new one, with what it was made with."""
-    rows = []
-    if file.is_file():
-        rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
+    """Replace a campaign's row by a new one, with the versions that were tested."""
+    rows = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.exists() else []
     rows = [row for row in rows if row["campaign"] != campaign]
-    about = {"campaign": campaign, "did": did, "found": found}
-    rows.append({**about, "seconds": round(seconds), "made_with": versions()})
-    rows.sort(key=lambda row: (ORDER.index(row["campaign"]), row["campaign"]))
+    row = {"campaign": campaign, "work": work, "result": result}
+    rows.append({**row, "seconds": round(seconds), "made_with": versions()})
+    rows.sort(key=lambda row: row["campaign"])
     write_atomically(file, json.dumps({"rows": rows}, indent=1) + "\n")
-    print(f"{campaign}: {did}: {found} ({seconds:.0f} s)", flush=True)
+    print(f"{campaign}: {work}: {result} ({seconds:.0f} s)", flush=True)
+
+
+def fork(work: Callable[[], object], *, seconds: float | None) -> int | None:
+    """Work in a process of its own, forked from one that has only imported.
+
+    Args:
+        work: A function of a module, a method or a partial; its output is dropped.
+        seconds: After so many, it and whatever it started are killed.
+
+    Returns:
+        Its exit status, 1 after an exception; None if it was killed.
+    """
+    process = FORKS.Process(target=_run, args=(work,))
+    process.start()
+    process.join(seconds)
+    if process.exitcode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()  # it may not lead a group yet
+        process.join()
+        return None
+    return process.exitcode
+
+
+def _run(work: Callable[[], object]) -> None:
+    os.setsid()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(int(work() or 0))

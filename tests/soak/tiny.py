@@ -1,4 +1,4 @@
-"""A whole model of few random weights, and a corpus of tones, for tests and soak."""
+"""A CLAP of few random weights, and a corpus of tones: small enough for any test."""
 
 from __future__ import annotations
 
@@ -7,119 +7,83 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import soundfile
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import ClapTextConfig, ClapTextModel, PreTrainedTokenizerFast
 
-EMOTIONS = ("angry", "happy", "neutral", "sad")
+from clepdg_lib.captions import BARE, EMOTIONS, TEMPLATES, WORDS
+from clepdg_lib.clap import Clap
+from clepdg_lib.corpora import Corpus
+from clepdg_lib.towers import TextTower, WhisperTower
+
+WIDTH, DIM = 32, 16
 
 
-def make_model(folder: Path) -> Path:
-    """Write a tiny CLAP in Hugging Face layout; always the same one."""
-    import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import (
-        ClapConfig,
-        ClapFeatureExtractor,
-        ClapModel,
-        PreTrainedTokenizerFast,
-    )
+def make_clap() -> Clap:
+    """Make a tiny CLAP; always the same one."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        tower = WhisperTower(n_blocks=1, n_positions=100, d_model=WIDTH, n_heads=2)
+        tokenizer = _make_tokenizer()
+        config = ClapTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=WIDTH,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=64,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        text = ClapTextModel(config)
+        for weight in text.parameters():
+            if weight.ndim == 2:  # or all sentences would come out alike
+                weight.data *= 8
+        return Clap(
+            tower,
+            TextTower(text, tokenizer),
+            audio_projection=torch.nn.Linear(WIDTH, DIM),
+            text_projection=torch.nn.Linear(WIDTH, DIM),
+            name="tiny",
+        )
 
-    from clepdg_lib.captions import caption_corpus
-    from clepdg_lib.clap import Clap
 
-    words = {w for s in caption_corpus(n_mixed=0) for w in s.replace(",", " ,").split()}
-    names = ["<s>", "<pad>", "</s>", "<unk>", *sorted(words)]
+def make_corpus(folder: Path, *, name: str = "tones", n_each: int = 2) -> Corpus:
+    """Write tones in which the pitch is the emotion, and their clips.csv."""
+    draw, rows, time = np.random.default_rng(0), [], np.arange(16_000) / 16_000
+    folder.mkdir(parents=True, exist_ok=True)
+    for k, emotion in enumerate(EMOTIONS):
+        for i in range(n_each):
+            path, split = folder / f"{emotion}-{i}.wav", ("train", "test")[i % 2]
+            pitch = 200.0 * 2.0**k * draw.uniform(0.9, 1.1)
+            wave = 0.3 * np.sin(2 * np.pi * pitch * time)
+            wave += 0.003 * draw.standard_normal(len(time))
+            soundfile.write(path, wave.astype(np.float32), 16_000)
+            row = {"path": str(path), "clip": path.stem, "emotion": emotion}
+            rows.append(row | {"speaker": f"{name}-{split}", "split": split})
+    clips = pd.DataFrame(rows).assign(corpus=name, domain=name, language="en")
+    clips = clips.assign(sex="", text="")
+    clips.to_csv(folder / "clips.csv", index=False)
+    return Corpus(name, clips)
+
+
+def _make_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer of the words of the captions."""
+    sentences = [BARE, *TEMPLATES, *(w for level in WORDS.values() for w in level)]
+    words = sorted({word for s in sentences for word in s.replace(",", " ").split()})
+    names = ["<s>", "<pad>", "</s>", "<unk>", *words]
     vocabulary = {name: i for i, name in enumerate(names)}
     inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.Whitespace()
     inner.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
-    tokenizer = PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(
         tokenizer_object=inner,
         model_max_length=62,
-        **{"bos_token": "<s>", "eos_token": "</s>", "cls_token": "<s>"},
-        **{"sep_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"},
+        bos_token="<s>",
+        eos_token="</s>",
+        cls_token="<s>",
+        sep_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
     )
-    text = {
-        "vocab_size": len(names),
-        "hidden_size": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 64,
-        "max_position_embeddings": 64,
-        "projection_dim": 16,
-    }
-    sound = {
-        "spec_size": 128,
-        "num_mel_bins": 64,
-        "patch_size": 8,
-        "patch_stride": [8, 8],
-        "patch_embeds_hidden_size": 16,
-        "window_size": 4,
-        "depths": [1, 1, 1],
-        "num_attention_heads": [1, 2, 4],
-        "num_hidden_layers": 3,
-        "hidden_size": 64,
-        "projection_dim": 16,
-        "enable_fusion": False,
-    }
-    config = ClapConfig(text_config=text, audio_config=sound, projection_dim=16)
-    extractor = ClapFeatureExtractor(
-        sampling_rate=16_000,
-        hop_length=192,
-        fft_window_size=1024,
-        max_length_s=3,
-        frequency_min=50,
-        frequency_max=8000,
-        truncation="rand_trunc",
-        padding="repeatpad",
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = ClapModel(config)
-        for weight in model.text_model.parameters():
-            if weight.ndim == 2:  # or all sentences would come out alike
-                weight.data *= 8
-    return Clap(model, tokenizer, extractor).save(folder)
-
-
-def make_corpus(
-    folder: Path,
-    *,
-    name="tones",
-    n_each=2,
-    emotions=EMOTIONS,
-    domains=("here",),
-    seed=0,
-):
-    """Write a corpus in which emotions are pitches: easy even for tiny models."""
-    from clepdg_lib.corpora import Corpus
-
-    draw = np.random.default_rng(seed)
-    rows = []
-    for domain in domains:
-        for emotion in emotions:
-            for k in range(n_each):
-                clip = f"{domain}/{emotion}-{k}"
-                path = folder / f"{clip}.wav"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                pitch = 200.0 * 2.0 ** list(EMOTIONS).index(emotion)
-                time = np.arange(16_000) / 16_000
-                wave = 0.3 * np.sin(2 * np.pi * pitch * time * draw.uniform(0.9, 1.1))
-                wave += 0.003 * draw.standard_normal(len(time))
-                soundfile.write(path, wave.astype(np.float32), 16_000)
-                split = ("train", "test")[k % 2]
-                rows.append(
-                    {
-                        "path": str(path),
-                        "clip": clip,
-                        "corpus": name,
-                        "emotion": emotion,
-                        "speaker": f"{name}-{domain}-{split}",
-                        "sex": "",
-                        "language": "en",
-                        "domain": domain,
-                        "split": split,
-                        "text": "",
-                    }
-                )
-    return Corpus(name, pd.DataFrame(rows))

@@ -1,0 +1,1 @@
+"""What the notebooks share: setting up, showing, playing, checking, and the doctor."""

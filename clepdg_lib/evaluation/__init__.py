@@ -1,0 +1,1 @@
+"""Scores, probes, the shipped features of real speech, and the benchmark."""

@@ -1,0 +1,161 @@
+"""Scores of predictions with intervals. Shapes: n clips, S seeds."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import accuracy_score, recall_score
+
+Labels = Sequence[str] | np.ndarray | pd.Series
+
+
+class Interval(NamedTuple):
+    """A score, or a difference of scores, with its bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def recall_per_class(
+    y_true: Labels, y_pred: Labels, *, labels: Sequence[str] | None = None
+) -> pd.Series:
+    """Return the recall of each class: NaN, not zero, if absent from ``y_true``."""
+    true, predicted = _check_pair(y_true, y_pred)
+    labels = sorted(set(true)) if labels is None else list(labels)
+    how = {"labels": labels, "average": None, "zero_division": np.nan}
+    return pd.Series(recall_score(true, predicted, **how), labels, name="recall")
+
+
+def uar(y_true: Labels, y_pred: Labels) -> float:
+    """Return the unweighted average recall (Schuller et al. 2009).
+
+    Classes absent from ``y_true`` are ignored; predicting one is still a mistake.
+
+    >>> uar(["sad", "sad", "sad", "angry"], ["sad", "sad", "sad", "sad"])
+    0.5
+    """
+    return float(recall_per_class(y_true, y_pred).mean())
+
+
+def war(y_true: Labels, y_pred: Labels) -> float:
+    """Return the weighted average recall, which is accuracy."""
+    return float(accuracy_score(*_check_pair(y_true, y_pred)))
+
+
+def confusion(
+    y_true: Labels, y_pred: Labels, *, labels: Labels = (), normalise: bool = False
+) -> pd.DataFrame:
+    """Count true labels (rows) against predictions (columns), of ``labels`` or all.
+
+    ``normalise`` divides by all clips of the true class: the diagonal holds recalls.
+    """
+    true, predicted = _check_pair(y_true, y_pred)
+    labels = list(labels) or sorted({*true, *predicted})
+    table = pd.crosstab(true, predicted, rownames=["true"], colnames=["predicted"])
+    n_true = table.sum(axis=1).reindex(labels)
+    table = table.reindex(index=labels, columns=labels, fill_value=0)
+    return table.div(n_true, axis=0) if normalise else table
+
+
+def collapsed(y_pred: Labels, *, limit: float = 0.9) -> bool:
+    """Tell whether one class takes ``limit`` or more of all predictions."""
+    shares = pd.Series(_check_labels(y_pred, "y_pred")).value_counts(normalize=True)
+    return bool(shares.iloc[0] >= limit)
+
+
+def bootstrap_interval(
+    y_true: Labels,
+    y_pred: Labels | Sequence[Labels],
+    *,
+    baseline: Labels | Sequence[Labels] | None = None,
+    corpora: Labels | None = None,
+    speakers: Labels | None = None,
+    level: float = 0.95,
+    n_resamples: int = 2000,
+    seed: int = 0,
+    score: str = "uar",
+    draw: Sequence[str] = ("corpora", "speakers", "clips"),
+) -> Interval:
+    """Return a score with a hierarchical percentile bootstrap interval (Efron 1979).
+
+    Draws corpora, speakers within corpora and clips within speakers, with replacement.
+    Over a handful of units it is too narrow.
+
+    Args:
+        y_pred: ``(n,)`` or ``(S, n)``; seeds are averaged first.
+        baseline: Predictions of another method, for the (paired) difference.
+        corpora: ``(n,)`` names, which weigh alike; None is one corpus.
+        speakers: ``(n,)`` names within corpora; None is one speaker a corpus.
+        draw: What is drawn, where given; the rest is kept as it is.
+    """
+    units = {"corpora": corpora, "speakers": speakers, "clips": y_true}
+    drawn = {name for name in draw if units.get(name) is not None}
+    valid = score in ("uar", "war") and 0 < level < 1 and n_resamples > 0
+    if not (valid and drawn and set(draw) <= set(units)):
+        raise ValueError(
+            f"{score=} must be 'uar' or 'war', {level=} in (0, 1), {n_resamples=} > 0, "
+            f"{draw=} some of {list(units)} that are given"
+        )
+    gain = _mean_hits(y_true, y_pred)
+    gain = gain if baseline is None else gain - _mean_hits(y_true, baseline)
+    units["class"] = y_true if score == "uar" else None
+    # Clips of one speaker, class and gain are alike: only their number matters.
+    clips = pd.DataFrame({"corpora": 0, "speakers": 0, "class": 0, "gain": gain})
+    for name in {*clips.columns} & {k for k in units if units[k] is not None}:
+        clips[name] = pd.factorize(_check_labels(units[name], name, n=len(gain)))[0]
+    cells = clips.groupby(list(clips)).size().reset_index(name="n")
+    rng = np.random.default_rng(seed)
+
+    def repeat(name, times, sizes):  # (R,), (units,) -> (R, units)
+        if name not in drawn:
+            return times[:, None] * sizes
+        if len(sizes) == 1 and name != "clips":
+            advice = f"leave {name!r} out of draw, or claim nothing about others"
+            warnings.warn(f"one of {name} adds no width; {advice}", stacklevel=3)
+        return rng.multinomial(times * sizes.sum(), sizes / sizes.sum())
+
+    n_corpora, n_classes = 1 + cells[["corpora", "class"]].max()
+    once, counts = np.ones(n_resamples, int), []
+    weights = repeat("corpora", once, np.ones(n_corpora, int))
+    for times, (_, corpus) in zip(weights.T, cells.groupby("corpora"), strict=True):
+        parts = [part["n"].to_numpy() for _, part in corpus.groupby("speakers")]
+        people = repeat("speakers", times, np.ones(len(parts), int))
+        for person, part in zip(people.T, parts, strict=True):
+            counts.append(repeat("clips", person, part))
+    counts = np.vstack([cells["n"], np.hstack(counts)])  # row 0: as observed
+    group = cells["corpora"] * n_classes + cells["class"]
+    member = np.eye(n_corpora * n_classes)[group]  # (cells, corpora x classes)
+    hits = counts @ (member * cells[["gain"]].to_numpy())
+    hits, n = np.reshape([hits, counts @ member], (2, -1, n_corpora, n_classes))
+    recall = (hits / np.maximum(n, 1)).sum(2) / np.maximum((n > 0).sum(2), 1)
+    scores = (np.vstack([np.ones(n_corpora), weights]) * recall).mean(axis=1)
+    low, high = np.quantile(scores[1:], [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(scores[0]), float(low), float(high))
+
+
+def _mean_hits(y_true: Labels, y_pred: Labels | Sequence[Labels]) -> np.ndarray:
+    runs = [_check_pair(y_true, run) for run in np.atleast_2d(np.asarray(y_pred))]
+    return np.mean([true == predicted for true, predicted in runs], axis=0)
+
+
+def _check_pair(y_true: Labels, y_pred: Labels) -> tuple[np.ndarray, np.ndarray]:
+    true = _check_labels(y_true, "y_true")
+    predicted = _check_labels(y_pred, "y_pred", n=len(true))
+    if isinstance(true[0], str) != isinstance(predicted[0], str):
+        raise ValueError("y_true and y_pred mix text and numbers; use one kind")
+    return true, predicted
+
+
+def _check_labels(labels: Labels, name: str, *, n: int | None = None) -> np.ndarray:
+    array = np.asarray(labels)
+    if array.ndim != 1 or len(array) == 0 or len(array) != (n or len(array)):
+        wrong = f"{name} has shape {array.shape}, but must be ({n or 'n'},)"
+        raise ValueError(f"{wrong}; check that the selection of clips is not empty")
+    if missing := int(pd.isna(array).sum()):
+        raise ValueError(f"{name} lacks {missing} of {len(array)} labels; drop them")
+    return array

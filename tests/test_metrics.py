@@ -1,0 +1,199 @@
+"""Scores against hand counts and scikit-learn, intervals against theory."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from clepdg_lib.evaluation.metrics import (
+    bootstrap_interval,
+    collapsed,
+    confusion,
+    recall_per_class,
+    uar,
+    war,
+)
+
+TRUE = ["sad", "sad", "sad", "angry", "happy", "happy"]
+PREDICTED = ["sad", "sad", "angry", "angry", "sad", "neutral"]
+
+
+def predictions(true, *, rate: float, seed: int) -> np.ndarray:
+    right = np.random.default_rng(seed).random(len(true)) < rate
+    return np.where(right, true, "nothing")
+
+
+def width(interval) -> float:
+    return interval.high - interval.low
+
+
+def test_scores_against_hand_counts():
+    assert uar(TRUE, PREDICTED) == pytest.approx((2 / 3 + 1 + 0) / 3)
+    assert war(TRUE, PREDICTED) == pytest.approx(3 / 6)
+    recalls = recall_per_class(TRUE, PREDICTED)
+    assert list(recalls.index) == ["angry", "happy", "sad"]
+    assert recalls.tolist() == pytest.approx([1, 0, 2 / 3])
+
+
+def test_absent_classes_are_ignored_without_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        recalls = recall_per_class(TRUE, PREDICTED, labels=["sad", "neutral"])
+        assert np.isnan(recalls["neutral"])
+        # Predicting a class that is not there is a mistake, but no class of its own.
+        assert uar(["sad", "angry"], ["neutral", "angry"]) == 0.5
+        assert uar(["sad", "sad"], ["sad", "sad"]) == 1.0
+
+
+def test_scores_take_any_kind_of_labels():
+    kinds = [TRUE, tuple(TRUE), np.array(TRUE), pd.Series(TRUE, index=range(5, 11))]
+    assert len({uar(kind, PREDICTED) for kind in kinds}) == 1
+    assert uar(pd.Series(TRUE, dtype="category"), PREDICTED) == uar(TRUE, PREDICTED)
+    assert uar([0, 1, 1], [0, 1, 0]) == 0.75
+
+
+def test_confusion_rows_are_true():
+    table = confusion(TRUE, PREDICTED)
+    assert list(table.index) == list(table.columns)
+    assert (table.index.name, table.columns.name) == ("true", "predicted")
+    assert table.loc["happy", "sad"] == 1
+    assert table.loc["sad", "happy"] == 0
+    assert table.to_numpy().sum() == 6
+
+
+def test_normalised_confusion_divides_by_all_clips_of_the_class():
+    shares = confusion(TRUE, PREDICTED, labels=["sad", "happy"], normalise=True)
+    # One sad clip is called angry, which is not shown, but sad has three clips.
+    assert shares.loc["sad"].tolist() == pytest.approx([2 / 3, 0])
+    assert shares.loc["happy"].tolist() == pytest.approx([1 / 2, 0])
+    full = confusion(TRUE, PREDICTED, normalise=True)
+    recalls = recall_per_class(TRUE, PREDICTED, labels=full.index)
+    assert np.allclose(np.diag(full), recalls, equal_nan=True)
+    assert full.loc["neutral"].isna().all()
+    assert confusion(["sad"], ["sad"], labels=["bored"]).to_numpy().tolist() == [[0]]
+
+
+def test_collapse_is_one_class_taking_nearly_all():
+    assert collapsed(["sad"] * 9 + ["angry"])
+    assert not collapsed(["sad"] * 8 + ["angry"] * 2)
+    assert collapsed(["sad"] * 8 + ["angry"] * 2, limit=0.8)
+    with pytest.raises(ValueError, match="empty"):
+        collapsed([])
+
+
+@pytest.mark.parametrize(
+    ("true", "predicted", "words"),
+    [
+        ([], [], "selection of clips is not empty"),
+        (["sad"], ["sad", "sad"], r"y_pred has shape \(2,\), but must be \(1,\)"),
+        (["sad", None], ["sad", "sad"], "y_true lacks 1 of 2"),
+        (["sad", "sad"], ["sad", np.nan], "y_pred lacks 1 of 2"),
+        ([["sad"]], ["sad"], r"\(1, 1\)"),
+        (["sad"], [1], "mix text and numbers"),
+    ],
+)
+def test_bad_labels_are_named_by_every_score(true, predicted, words):
+    for score in (uar, war, confusion, recall_per_class, bootstrap_interval):
+        with pytest.raises(ValueError, match=words):
+            score(true, np.array(predicted, dtype=object))
+
+
+def test_value_is_the_mean_over_corpora_and_seeds():
+    true = np.array(["sad", "sad", "sad", "angry"] * 15)  # or UAR would be WAR
+    corpora = np.repeat(["a", "b", "b"], 20)
+    runs = np.stack([predictions(true, rate=0.7, seed=s) for s in range(3)])
+    interval = bootstrap_interval(true, runs, corpora=corpora, n_resamples=200)
+    by_hand = np.mean(
+        [uar(true[corpora == c], run[corpora == c]) for run in runs for c in "ab"]
+    )
+    assert interval.value == pytest.approx(by_hand)
+    assert interval.low < interval.value < interval.high
+    plain = bootstrap_interval(true, runs, score="war", n_resamples=200)
+    assert plain.value == pytest.approx((runs == true).mean())
+
+
+def test_a_class_that_a_corpus_lacks_is_ignored_there():
+    true = ["sad", "angry", "sad", "sad"]
+    predicted = ["sad", "sad", "sad", "angry"]
+    found = bootstrap_interval(true, predicted, corpora=["a", "a", "b", "b"])
+    assert found.value == pytest.approx((0.5 + 0.5) / 2)
+
+
+def test_width_over_units_is_that_of_their_means():
+    # 20 corpora with one right share each: the standard error of a mean of 20.
+    shares = np.random.default_rng(0).uniform(0.3, 0.9, 20)
+    corpora = np.repeat(np.arange(20), 100)
+    right = np.tile(np.arange(100), 20) < 100 * shares[corpora]
+    true = np.full(2000, "sad")
+    predicted = np.where(right, "sad", "angry")
+    expected = 2 * 1.96 * np.std(shares) / np.sqrt(20)
+    for column in ({"corpora": corpora}, {"speakers": corpora}):
+        found = bootstrap_interval(true, predicted, **column, draw=tuple(column))
+        assert width(found) == pytest.approx(expected, rel=0.12)
+    clips = bootstrap_interval(true, predicted, corpora=corpora, draw=("clips",))
+    assert width(clips) < 0.5 * expected
+    every = bootstrap_interval(true, predicted, corpora=corpora)
+    assert width(every) > width(clips)
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_say():
+    generator = np.random.default_rng(0)
+    covered = 0
+    for trial in range(200):
+        true = generator.choice(["sad", "angry"], 150, p=[0.8, 0.2])
+        predicted = predictions(true, rate=0.7, seed=trial)
+        interval = bootstrap_interval(true, predicted, n_resamples=300)
+        covered += interval.low <= 0.7 <= interval.high
+    assert 175 <= covered <= 200
+
+
+def test_paired_difference_is_narrow_and_signed():
+    true = np.array(["sad", "angry"] * 200)
+    weak = predictions(true, rate=0.6, seed=0)
+    strong = weak.copy()
+    mistakes = np.flatnonzero(weak != true)[:12]
+    strong[mistakes] = true[mistakes]
+    gain = bootstrap_interval(true, strong, baseline=weak)
+    assert gain.value == pytest.approx(uar(true, strong) - uar(true, weak))
+    assert 0 < gain.low < gain.value < gain.high
+    assert width(gain) < width(bootstrap_interval(true, strong))
+    loss = bootstrap_interval(true, weak, baseline=strong)
+    assert loss.value == pytest.approx(-gain.value)
+    nothing = bootstrap_interval(true, weak, baseline=np.stack([weak, weak]))
+    assert nothing == (0.0, 0.0, 0.0)
+
+
+def test_a_single_unit_warns_that_it_adds_no_width():
+    true = np.array(["sad", "angry"] * 20)
+    predicted = predictions(true, rate=0.6, seed=0)
+    one = np.full(40, "emodb")
+    with pytest.warns(UserWarning, match="corpora.*no width") as caught:
+        bootstrap_interval(true, predicted, corpora=one)
+    assert caught[0].filename == __file__
+    with pytest.warns(UserWarning, match="speakers.*no width"):
+        found = bootstrap_interval(true, predicted, speakers=one, draw=["speakers"])
+    assert width(found) == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        bootstrap_interval(true, predicted, corpora=one, draw=["clips"])
+
+
+def test_an_interval_follows_its_seed_and_refuses_bad_settings():
+    true = np.array(["sad", "angry"] * 20)
+    predicted = predictions(true, rate=0.6, seed=0)
+    first = bootstrap_interval(true, predicted)
+    assert first == bootstrap_interval(true, predicted)
+    assert first != bootstrap_interval(true, predicted, seed=1)
+    for settings, words in (
+        ({"score": "f1"}, "'uar' or 'war'"),
+        ({"draw": ["takes"]}, "'corpora', 'speakers', 'clips'"),
+        ({"draw": ["speakers"]}, "are given"),
+        ({"level": 95}, "level=95"),
+        ({"n_resamples": 0}, "n_resamples=0"),
+        ({"corpora": ["a"]}, r"corpora has shape \(1,\), but must be \(40,\)"),
+        ({"speakers": [None] * 40}, "speakers lacks 40"),
+        ({"baseline": predicted[:10]}, r"must be \(40,\)"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            bootstrap_interval(true, predicted, **settings)

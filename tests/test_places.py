@@ -1,0 +1,249 @@
+"""An environment changes a clip as described, more with severity, alike with a seed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from clepdg_lib.audio import (
+    CHANNELS,
+    ENVIRONMENTS,
+    LEVEL_DB,
+    NOISES,
+    ROOMS,
+    Environment,
+    describe_environment,
+    level,
+    noise,
+    place,
+    random_environment,
+    rms_db,
+    room_response,
+)
+from clepdg_lib.audio.places import convolve, filter_band
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def voice(n=32_000):
+    """A buzz that comes and goes: loud enough everywhere to measure."""
+    time = torch.arange(n) / 16_000
+    buzz = sum(torch.sin(2 * torch.pi * 150 * h * time) / h for h in range(1, 40))
+    return level(buzz * (0.6 + 0.4 * torch.sin(2 * torch.pi * 3 * time)))
+
+
+def put(environment, *, wave=None, **how):
+    wave = voice() if wave is None else wave
+    return place(wave, environment, generator=generator(), **how)
+
+
+def distance(one, other):
+    """Mean difference of two log spectrograms in decibels."""
+    how = {"window": torch.hann_window(512), "return_complex": True}
+    both = torch.stft(torch.stack([one, other]), 512, 160, **how)
+    power = 10 * both.abs().square().clamp_min(1e-7).log10()
+    return float((power[0] - power[1]).abs().mean())
+
+
+def power_between(sound, low_hz, high_hz):
+    power = torch.fft.rfft(sound).abs().square()
+    hertz = torch.fft.rfftfreq(len(sound), 1 / 16_000)
+    return float(power[(hertz >= low_hz) & (hertz < high_hz)].sum() / power.sum())
+
+
+# ------------------------------------------------------------------ environments
+def test_the_five_places():
+    names = ["studio", "telephone", "living room", "street", "hall"]
+    assert list(ENVIRONMENTS) == [each.name for each in ENVIRONMENTS.values()] == names
+    hall = ENVIRONMENTS["hall"]
+    assert (hall.rt60_seconds, hall.snr_db, hall.high_hz) == (2.2, 16.0, 5000.0)
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_a_placed_clip_keeps_length_and_level(name):
+    for n in (100, 15_999, 32_000):
+        placed = place(voice(n), name, generator=generator())
+        assert placed.shape == (n,) and placed.dtype == torch.float32
+        assert rms_db(placed) == pytest.approx(LEVEL_DB, abs=0.5)
+    assert torch.equal(placed, place(voice(), name, generator=generator()))
+    assert not torch.equal(placed, place(voice(), name, generator=generator(1)))
+
+
+@pytest.mark.parametrize("name", ["telephone", "living room", "street", "hall"])
+def test_severity_moves_a_clip_ever_further(name):
+    clip = voice()
+    placed = [
+        place(clip, name, generator=generator(), severity=s) for s in (0, 0.5, 1, 3)
+    ]
+    assert torch.equal(placed[0], clip)
+    moved = [distance(clip, each) for each in placed]
+    assert moved == sorted(moved) and moved[1] > 0.5
+
+
+def test_noise_comes_at_its_ratio():
+    clip = voice()
+    noisy = Environment("x", "x", noise="white", snr_db=6.0)
+    placed = place(clip, noisy, generator=generator())
+    # the clip is known, so what is left after projecting onto it is the noise
+    share = float(placed @ clip / (clip @ clip))
+    left = placed - share * clip
+    assert rms_db(share * clip) - rms_db(left) == pytest.approx(6.0, abs=0.2)
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_silence_stays_silent(name):
+    for silence in (torch.zeros(800), torch.full((800,), 1e-7)):
+        assert torch.equal(place(silence, name, generator=generator()), silence)
+
+
+@pytest.mark.parametrize("sample_rate", [8_000, 24_000, 48_000])
+def test_a_place_is_there_at_any_rate(sample_rate):
+    clip = level(torch.randn(sample_rate, generator=generator()))
+    for name in ENVIRONMENTS:
+        placed = place(clip, name, generator=generator(), sample_rate=sample_rate)
+        assert placed.shape == clip.shape and bool(torch.isfinite(placed).all())
+
+
+def test_random_places_vary_and_are_described():
+    source = generator()
+    drawn = [random_environment(source) for _ in range(300)]
+    assert {each.room for each in drawn} == set(ROOMS)
+    assert {each.noise for each in drawn} == {"none", *NOISES}
+    assert {each.channel for each in drawn} == set(CHANNELS)
+    for each in drawn:
+        assert (each.rt60_seconds > 0) == (each.room != "none")
+        assert each.caption == describe_environment(each) != ""
+        assert "a a" not in each.caption and "  " not in each.caption
+    for each in drawn[:40]:
+        assert bool(torch.isfinite(place(voice(8_000), each, generator=source)).all())
+    assert random_environment(generator(3)) == random_environment(generator(3))
+    assert random_environment(generator(3), name="café").name == "café"
+
+
+def test_a_description_has_what_is_there_and_no_more():
+    nothing = Environment("x", "")
+    assert describe_environment(nothing) == "close to the microphone, in silence"
+    full = Environment("x", "", room="large", noise="rain", snr_db=3.0)
+    assert describe_environment(full) == "in a large room, with loud rain"
+    far = replace(full, direct_to_reverb_db=-5.0, snr_db=20.0, channel="radio")
+    words = "far away in a large room, with rain, over the radio"
+    assert describe_environment(far) == words
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: put("cafe"), "'cafe'.*studio, telephone, living room"),
+        (lambda: put("hall", severity=4), "severity is 4.*between 0 and 3"),
+        (lambda: put("hall", severity=math.nan), "severity is nan"),
+        (lambda: put("hall", sample_rate=0), "sample_rate is 0"),
+        (lambda: put("hall", wave=torch.zeros(0)), "empty"),
+        (lambda: Environment("x", "x", room="huge"), "room is 'huge'.*small"),
+        (lambda: Environment("x", "x", noise="thunder"), "noise is 'thunder'.*rain"),
+        (lambda: noise("thunder", 9, generator=generator()), "'thunder'.*rain"),
+        (lambda: room_response(0, 0, generator=generator()), "rt60_seconds is 0"),
+        (lambda: room_response(1e9, 0, generator=generator()), "rt60_seconds is 1"),
+    ],
+)
+def test_mistakes_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_places_do_not_depend_on_what_torch_is_set_to():
+    clip, before = voice(8_000), torch.get_default_dtype()
+
+    def everywhere():
+        source = generator()
+        for kind in NOISES:
+            drawn = replace(random_environment(source), noise=kind)
+            yield place(clip, drawn, generator=source)
+
+    expected = list(everywhere())
+    try:
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        found = list(everywhere())
+    finally:
+        torch.set_default_dtype(before)
+        torch.set_default_device(None)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+# ------------------------------------------------------------------ noises
+@pytest.mark.parametrize("kind", NOISES)
+def test_a_noise_has_length_level_and_seed(kind):
+    for n in (1, 2, 777, 48_000):
+        sound = noise(kind, n, generator=generator())
+        assert sound.shape == (n,) and sound.dtype == torch.float32
+        assert bool(torch.isfinite(sound).all())
+    assert float(sound.square().mean().sqrt()) == pytest.approx(0.1, rel=1e-3)
+    again = noise(kind, 48_000, generator=generator())
+    other = noise(kind, 48_000, generator=generator(1))
+    assert torch.equal(sound, again) and not torch.allclose(sound, other)
+
+
+def test_noises_have_the_spectrum_of_their_names():
+    for kind, low_hz, high_hz, share in (
+        ("white", 4000, 8000, 0.47),
+        ("traffic", 0, 1000, 0.5),
+        ("wind", 0, 500, 0.8),
+        ("rain", 1000, 8000, 0.8),
+        ("hum", 40, 500, 0.8),
+        ("babble", 80, 3000, 0.8),
+        ("fan", 40, 1000, 0.5),
+        ("music", 100, 2000, 0.8),
+    ):
+        sound = noise(kind, 48_000, generator=generator())
+        assert power_between(sound, low_hz, high_hz) > share
+
+
+# ------------------------------------------------------------------ rooms and filters
+@pytest.mark.parametrize("rt60", [0.3, 0.8, 2.0])
+@pytest.mark.parametrize("ratio_db", [-6.0, 0.0, 10.0])
+def test_a_room_has_its_reverberation(rt60, ratio_db):
+    response = room_response(rt60, ratio_db, generator=generator())
+    assert float(response[0]) == 1.0
+    tail = response[1:].double().square()
+    assert 10 * math.log10(1 / float(tail.sum())) == pytest.approx(ratio_db, abs=0.1)
+    # Schroeder's backward integral, between -5 and -25 dB, as in ISO 3382
+    left = 10 * torch.log10(tail.flip(0).cumsum(0).flip(0) / tail.sum() + 1e-12)
+    fall = torch.nonzero((left < -5) & (left > -25)).flatten()
+    measured = 3 * len(fall) / 16_000
+    assert 0.4 * rt60 < measured < 1.3 * rt60  # the high half decays twice as fast
+
+
+def test_convolution_is_the_direct_sum():
+    wave = torch.randn(200, generator=generator())
+    response = torch.randn(50, generator=generator(1))
+    expected = torch.from_numpy(np.convolve(wave, response)[:200])
+    assert torch.allclose(convolve(wave, response), expected, atol=1e-4)
+    assert convolve(wave[:30], response).shape == (30,)
+    assert convolve(wave[:1], response).shape == (1,)
+
+
+def test_a_band_keeps_its_middle_and_loses_its_outside():
+    time = torch.arange(16_000) / 16_000
+    kept = {}
+    for hertz in (100, 1000, 6000):
+        tone = torch.sin(2 * math.pi * hertz * time)
+        filtered = filter_band(
+            tone, band_hz=(300, 3400), tilt_db=0.0, sample_rate=16_000
+        )
+        kept[hertz] = float(filtered[4000:12_000].std() / tone.std())
+    assert kept[1000] == pytest.approx(1, abs=0.01)
+    assert kept[100] < 0.01 and kept[6000] < 0.02
+
+
+@pytest.mark.parametrize(("hertz", "gain_db"), [(500, -3), (1000, 0), (4000, 6)])
+def test_tilt_turns_about_one_kilohertz(hertz, gain_db):
+    tone = torch.sin(2 * math.pi * hertz * torch.arange(16_000) / 16_000)
+    filtered = filter_band(tone, band_hz=(0, 8000), tilt_db=3.0, sample_rate=16_000)
+    ratio = float(filtered[4000:12_000].std() / tone[4000:12_000].std())
+    assert 20 * math.log10(ratio) == pytest.approx(gain_db, abs=0.1)
