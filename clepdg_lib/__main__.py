@@ -7,9 +7,9 @@ import json
 import sys
 import tempfile
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
-from clepdg_lib import __version__
 from clepdg_lib.files import write_atomically
 
 # A command imports torch itself: `--help` answers at once, and `doctor` always.
@@ -19,7 +19,8 @@ SETTINGS = ["loco", "shift", "lodo", "supervised"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return 0, 1 (doctor: something to fix), 2 (error) or 130."""
     parser = argparse.ArgumentParser(prog="python -m clepdg_lib")
-    parser.add_argument("--version", action="version", version=__version__)
+    version = import_module("clepdg_lib").__version__
+    parser.add_argument("--version", action="version", version=version)
     commands, parsers = parser.add_subparsers(required=True, metavar="COMMAND"), {}
     for run in (doctor, corpora, embed, finetune, benchmark):
         about = run.__doc__

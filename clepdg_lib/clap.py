@@ -256,6 +256,8 @@ def load_clap(
         pin = f" --revision {revision}" if revision else ""
         fetch = f"with a network, run `hf download {name}{pin}` once (about 1 GB)"
         problem = f"{name!r} cannot be read as a CLAP of safetensors ({error})"
+        if kind is FileNotFoundError and not is_local:  # transformers tells a page
+            problem = f"{name!r} is neither on this machine nor reachable on the hub"
         raise kind(f"{problem}; {'save it again' if is_local else fetch}") from error
     _refuse_infinite(clap.state_dict(), where=name)
     clap.name = folder.resolve().name if is_local else name

@@ -52,7 +52,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            least = {"max_iterations": 5, "scale": 1e-3}.get(name, 0)
+            least = {"max_iterations": 1, "scale": 1e-3}.get(name, 0)
             if not least <= value <= 1e4:  # NaN is neither
                 raise ValueError(f"{name} is {value}; must be in {least} to 10,000")
 
@@ -255,8 +255,9 @@ def train_projection(
         weight = start.audio_projection.weight * deviation
         bias = start.audio_projection.bias + start.audio_projection.weight @ mean
     weight, bias = weight.detach().requires_grad_(), bias.detach().requires_grad_()
+    every = min(5, config.max_iterations)
     optimizer = torch.optim.LBFGS(
-        [weight, bias], max_iter=5, history_size=10, line_search_fn="strong_wolfe"
+        [weight, bias], max_iter=every, history_size=10, line_search_fn="strong_wolfe"
     )
 
     def closure() -> Tensor:
@@ -284,7 +285,7 @@ def train_projection(
         return clap.with_projection(layer, name=clap.name)
 
     history = []
-    rounds = range(5, config.max_iterations + 1, 5)
+    rounds = range(every, config.max_iterations + 1, every)
     with torch.enable_grad():
         for iteration in tqdm(rounds, desc="training", disable=not progress):
             loss = float(optimizer.step(closure).detach())

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 from clepdg_lib.acpt import (
     AcousticContexts,
     ContextAugmentation,
-    PlaceMap,
     append_contexts,
     contexts_from_words,
     cover_loss,
@@ -21,11 +20,10 @@ from clepdg_lib.acpt import (
     text_shifts,
     tune_contexts,
 )
-from clepdg_lib.captions import BARE, EMOTIONS
+from clepdg_lib.captions import EMOTIONS
 
 CAPTIONS = ["in a quiet studio", "with rain", "heard from a large hall", "in the rain"]
 SENTENCES = ["a sad voice", "this person is feeling angry"]  # of different lengths
-SMALL = {"n_contexts": 3, "n_tokens": 2, "progress": False}
 
 
 @pytest.fixture(scope="module")
@@ -33,119 +31,94 @@ def clap():
     return word_clap()
 
 
-# ------------------------------------------------------------------ contexts
 @pytest.mark.parametrize("make", [tiny_clap, word_clap])
 def test_the_tokens_of_words_give_what_the_words_give(make):
     clap, places = make(), ["with rain", "large hall"]
-    vectors = contexts_from_words(clap, places, n_tokens=2).vectors
-    joined = append_contexts(clap, SENTENCES, vectors)
-    assert joined.shape == (2, 2, DIM)
-    for row, place in zip(joined, places, strict=True):
-        words = clap.embed_text([f"{sentence} {place}" for sentence in SENTENCES])
-        torch.testing.assert_close(row, words, atol=1e-5, rtol=0)
-    named = AcousticContexts(vectors, "a {emotion} voice")
-    torch.testing.assert_close(embed_contexts(clap, named, ["sad"])[:, 0], joined[:, 0])
-    torch.testing.assert_close(
-        text_shifts(clap, named), text_shifts(clap, places), atol=1e-5, rtol=0
+    contexts = contexts_from_words(
+        clap, places, n_tokens=2, template="a {emotion} hall"
     )
-
-
-def test_a_place_of_one_string_is_one_place(clap):
-    assert text_shifts(clap, "with rain").shape == (1, DIM)
-    short = contexts_from_words(clap, "with rain", n_tokens=3).vectors
-    assert short.shape == (1, 3, 32) and torch.equal(short[0, 0], short[0, 2])
+    joined = append_contexts(clap, SENTENCES, contexts.vectors)  # (K, S, dim)
+    words = [clap.embed_text([f"{s} {place}" for s in SENTENCES]) for place in places]
+    torch.testing.assert_close(joined, torch.stack(words), atol=1e-5, rtol=0)
+    placed = embed_contexts(clap, contexts, ["sad"])[1]
+    expected = clap.embed_text("a sad hall large hall")
+    torch.testing.assert_close(placed, expected, atol=1e-5, rtol=0)
+    tau = text_shifts(clap, contexts)
+    torch.testing.assert_close(tau, text_shifts(clap, places), atol=1e-5, rtol=0)
+    assert text_shifts(clap, "with rain").shape == (1, DIM)  # one string is one place
+    repeated = contexts_from_words(clap, "with rain", n_tokens=3).vectors
+    assert repeated.shape == (1, 3, 32) and torch.equal(repeated[0, 0], repeated[0, 2])
 
 
 def test_gradients_reach_the_contexts_alone(clap):
     vectors = random_contexts(clap, n_contexts=2).vectors.requires_grad_()
     append_contexts(clap, SENTENCES, vectors)[..., 0].sum().backward()
     assert (vectors.grad.abs().sum(dim=-1) > 0).all()
-    tune_contexts(clap, EMOTIONS, steps=2, **SMALL)
+    tune_contexts(clap, EMOTIONS, steps=2, progress=False)
     assert not any(p.requires_grad or p.grad is not None for p in clap.parameters())
 
 
 def test_random_contexts_follow_their_seed(clap):
-    first, again, other = (random_contexts(clap, seed=seed) for seed in (1, 1, 2))
-    assert first.vectors.shape == (16, 4, 32) and len(first) == 16
-    assert torch.equal(first.vectors, again.vectors)
-    assert not torch.equal(first.vectors, other.vectors)
-    spread = random_contexts(clap, n_contexts=200, scale=2.0).vectors.std()
-    assert float(spread / clap.text_tower.table.std()) == pytest.approx(2, rel=0.05)
+    first, again, other = (random_contexts(clap, seed=s).vectors for s in (1, 1, 2))
+    assert first.shape == (16, 4, 32)
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    wide = random_contexts(clap, n_contexts=200, scale=2.0).vectors.std()
+    assert float(wide / clap.text_tower.table.std()) == pytest.approx(2, rel=0.05)
     with pytest.raises(ValueError, match="n_contexts is 0"):
         random_contexts(clap, n_contexts=0)
-    with pytest.raises(ValueError, match=r"76 tokens is too long: this tower takes 62"):
+    with pytest.raises(ValueError, match="62.*use fewer context tokens"):
         embed_contexts(clap, random_contexts(clap, n_tokens=69), ["sad"])
 
 
 def test_contexts_are_saved_and_damage_is_noticed(clap, tmp_path):
-    tuned = random_contexts(clap, template="a {emotion} voice")
-    tuned.save(tmp_path / "tuned")
-    file = tmp_path / "tuned.npz"
-    found = AcousticContexts.load(file)
-    assert (
-        torch.equal(found.vectors, tuned.vectors) and found.template == tuned.template
+    saved, file = (
+        random_contexts(clap, template="a {emotion} voice"),
+        tmp_path / "a.npz",
     )
-    for vectors in (torch.full((2, 3, 4), math.nan), torch.ones(3, 4)):
-        AcousticContexts(vectors).save(tmp_path / "bad")
-        with pytest.raises(ValueError, match=r"contexts are finite floats \(K, M, D\)"):
-            AcousticContexts.load(tmp_path / "bad.npz")
+    saved.save(tmp_path / "a")
+    found = AcousticContexts.load(file)
+    assert torch.equal(found.vectors, saved.vectors)
+    assert found.template == saved.template and len(found) == 16
     file.write_bytes(file.read_bytes()[:-40])
     with pytest.raises(ValueError, match="cannot be read as arrays"):
         AcousticContexts.load(file)
-    with pytest.raises(FileNotFoundError):
-        AcousticContexts.load(tmp_path / "none.npz")
+    for vectors in (torch.full((2, 3, 4), math.nan), torch.ones(3, 4)):
+        AcousticContexts(vectors).save(file)
+        with pytest.raises(ValueError, match=r"contexts are finite floats \(K, M, D\)"):
+            AcousticContexts.load(file)
 
 
-# -------------------------------------------------------------------- tuning
 def test_tuning_follows_its_seed_and_covers_the_captions(clap):
     start = random_contexts(clap, n_contexts=3, n_tokens=2)
-    options = {"captions": CAPTIONS, "init": start, "steps": 40, **SMALL}
-    first, again, other = (
-        tune_contexts(clap, EMOTIONS, seed=seed, **options) for seed in (0, 0, 1)
-    )
-    assert torch.equal(first.vectors, again.vectors)
-    assert not torch.equal(first.vectors, other.vectors)
-    history = first.history
-    assert list(history) == ["step", "cover", "consistency", "diversity", "loss"]
-    assert (
-        len(history) == 40 and history["loss"].iloc[-1] < history["loss"].iloc[0] - 0.1
-    )
-    assert history["cover"].iloc[-1] < history["cover"].iloc[0]
 
-    def nearest(contexts):  # mean over captions of the best cosine
+    def tune(seed=0, captions=CAPTIONS):
+        options = {"n_contexts": 3, "init": start, "steps": 30, "progress": False}
+        return tune_contexts(clap, EMOTIONS, captions=captions, seed=seed, **options)
+
+    def nearness(contexts):  # mean over captions of the best cosine
         targets = F.normalize(text_shifts(clap, CAPTIONS), dim=1)
-        return float(
-            (targets @ F.normalize(text_shifts(clap, contexts), dim=1).T).amax(1).mean()
-        )
+        cosines = targets @ F.normalize(text_shifts(clap, contexts), dim=1).T
+        return float(cosines.amax(dim=1).mean())
 
-    assert nearest(first) > nearest(start) + 0.1
-    uncovered = tune_contexts(clap, EMOTIONS, **{**options, "captions": None})
-    assert (uncovered.history["cover"] == 0).all() and nearest(first) > nearest(
-        uncovered
-    )
-
-
-def test_emotions_stay_in_contexts(clap):
-    """Consistency alone pulls every sentence in a context back to its own emotion."""
-    start = random_contexts(clap, n_contexts=3, scale=3.0)
-    parts = {"cover": 0, "diversity": 0, "consistency": 1, "init": start, **SMALL}
-    tuned = tune_contexts(clap, EMOTIONS, steps=60, learning_rate=0.1, **parts)
-    plain = clap.embed_text([f"this person is feeling {e}" for e in EMOTIONS])
-
-    def own(contexts):
-        cosines = embed_contexts(clap, contexts, EMOTIONS) @ plain.T  # (K, E, E)
-        return float(cosines.softmax(-1).diagonal(dim1=1, dim2=2).mean())
-
-    assert own(tuned) > own(start)
+    tuned, uncovered = tune(), tune(captions=None)
+    assert torch.equal(tuned.vectors, tune().vectors)
+    assert not torch.equal(tuned.vectors, tune(seed=1).vectors)
+    history = tuned.history
+    assert list(history) == ["step", "cover", "consistency", "diversity", "loss"]
+    assert history["step"].tolist() == list(range(1, 31))
+    for loss in ("loss", "cover"):
+        assert history[loss].iloc[-1] < history[loss].iloc[0]
+    assert nearness(tuned) > nearness(start) + 0.05
+    assert nearness(tuned) > nearness(uncovered) + 0.05
+    assert (uncovered.history["cover"] == 0).all()
 
 
 def test_losses_are_what_they_say():
     east, north = torch.tensor([1.0, 0]), torch.tensor([0.0, 1])
-    assert float(diversity_loss(torch.stack([east, north]))) == 0
-    assert float(
-        diversity_loss(torch.stack([east, -2 * east, north]))
-    ) == pytest.approx(1 / 3)
-    assert float(diversity_loss(east[None])) == 0
+    three = diversity_loss(torch.stack([east, -2 * east, north]))
+    assert (
+        float(three) == pytest.approx(1 / 3) and float(diversity_loss(east[None])) == 0
+    )
     tau = torch.stack([east, 3 * north])
     expected = -math.log((math.exp(7) + 1) / 2) / 7
     assert float(cover_loss(tau, tau, kappa=7)) == pytest.approx(expected)
@@ -155,63 +128,53 @@ def test_losses_are_what_they_say():
     ("arguments", "message"),
     [
         (dict(captions=CAPTIONS, n_contexts=5), "n_contexts is 5.* 4 different"),
-        (dict(captions=CAPTIONS[:1] * 9, n_contexts=2), "there are 1 different"),
         (dict(captions="with rain", n_contexts=2), "there are 1 different"),
         (dict(emotions=("sad",)), "two or more"),
         (dict(temperature=0.0), "temperature is 0.0"),
         (dict(learning_rate=math.nan), "learning_rate is nan"),
-        (dict(kappa=math.inf), "kappa is inf"),
         (dict(steps=-1), "steps is"),
         (dict(cover=math.nan), "diverged in step 1"),
     ],
 )
 def test_bad_settings_are_named(clap, arguments, message):
-    arguments = {"emotions": EMOTIONS, "n_tokens": 2, "progress": False, **arguments}
     with pytest.raises(ValueError, match=message):
-        tune_contexts(clap, **arguments)
+        tune_contexts(clap, **{"emotions": EMOTIONS, "progress": False, **arguments})
 
 
-# ----------------------------------------------------------- words to places
 @pytest.fixture(scope="module")
 def pairs():
     """Words (n, 6) that tell along which of 12 features a place shifts a clip."""
     draw = torch.Generator().manual_seed(0)
     tau = torch.eye(6)[torch.randint(6, (600,), generator=draw)]
-    clean = 3 + 2 * torch.randn(600, 12, generator=draw)
-    drift = 4 * torch.randn(6, 12, generator=draw)
-    return tau, clean, clean + tau @ drift
-
-
-def error(place_map, tau, clean, placed):
-    return float((place_map(clean, tau) - placed).square().mean())
+    clean, drift = (2 * torch.randn(n, 12, generator=draw) for n in (600, 6))
+    return tau, clean, clean + tau @ (2 * drift)
 
 
 def test_a_drift_that_words_name_is_learned(pairs):
     tau, clean, placed = pairs
-    train, test = [x[:400] for x in pairs], [x[400:] for x in pairs]
-    place_map = fit_place_map(*train)
-    mixed = tau[torch.randperm(400, generator=torch.Generator().manual_seed(1))]
-    shuffled = fit_place_map(mixed, *train[1:])
-    unmoved = float((test[2] - test[1]).square().mean())
-    assert error(place_map, *test) < 0.1 * unmoved < 0.4 * error(shuffled, *test)
+    draw = torch.Generator().manual_seed(1)
+    place_map = fit_place_map(tau[:400], clean[:400], placed[:400])
+    mixed = tau[torch.randperm(400, generator=draw)]
+    shuffled = fit_place_map(mixed, clean[:400], placed[:400])
+    good, bad, unmoved = (
+        float((each - placed[400:]).square().mean())
+        for each in (
+            *(g(clean[400:], tau[400:]) for g in (place_map, shuffled)),
+            clean[400:],
+        )
+    )
+    assert good < 0.1 * unmoved and bad > 0.4 * unmoved
     assert not any(p.requires_grad for p in place_map.parameters())
-    assert place_map.residuals.shape == (400, 12)
-    again = fit_place_map(*train)
-    assert torch.equal(again.film.weight, place_map.film.weight)
-
-
-def test_before_training_a_map_changes_nothing(pairs):
-    tau, clean, _ = pairs
-    torch.testing.assert_close(PlaceMap(12, 6)(clean, tau), clean)
-    torch.testing.assert_close(fit_place_map(tau, clean, clean)(clean, tau), clean)
-    for rows in (slice(5), slice(0)):
-        with pytest.raises(ValueError, match="give one of each for every pair"):
-            fit_place_map(tau[rows], clean[rows], clean[:0])
+    still = fit_place_map(tau, clean, clean, steps=5)  # places that change nothing
+    torch.testing.assert_close(still(clean, tau), clean)
+    for rows in (5, 0):
+        with pytest.raises(ValueError, match=f"there are {rows} captions, 0 clean"):
+            fit_place_map(tau[:rows], clean[:0], clean[:rows])
 
 
 def test_features_are_bent_as_contexts_say(pairs):
     tau, clean, _ = pairs
-    place_map = fit_place_map(*pairs)
+    place_map = fit_place_map(*pairs, steps=50)
 
     def bend(seed=0, **options):
         draw = torch.Generator().manual_seed(seed)
@@ -219,13 +182,9 @@ def test_features_are_bent_as_contexts_say(pairs):
 
     assert torch.equal(bend(amplitude=0.0), clean)
     assert torch.equal(bend(), bend()) and not torch.equal(bend(), bend(seed=1))
-    amount = (bend() - clean) / (place_map(clean, tau[:1].expand(600, -1)) - clean)
-    torch.testing.assert_close(amount[:, 0], amount[:, 1], atol=1e-2, rtol=1e-2)
-    assert float(amount.median()) == pytest.approx(0.75, abs=0.1)  # uniform, 0 to 1.5
+    move = place_map(clean, tau[:1].expand(600, -1)) - clean
+    amount = ((bend() - clean) * move).sum(dim=1) / move.square().sum(dim=1)
+    torch.testing.assert_close(bend() - clean, amount[:, None] * move)
+    assert float(amount.mean()) == pytest.approx(0.75, abs=0.1)  # uniform, 0 to 1.5
     with_bank = bend(residual_bank=True)
     assert with_bank.isfinite().all() and not torch.equal(with_bank, bend())
-
-
-def test_the_bare_sentence_is_where_shifts_start(clap):
-    expected = clap.embed_text([f"{BARE} with rain"]) - clap.embed_text([BARE])
-    torch.testing.assert_close(text_shifts(clap, ["with rain"]), expected)

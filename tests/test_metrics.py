@@ -8,7 +8,6 @@ import pytest
 
 from clepdg_lib.evaluation.metrics import (
     bootstrap_interval,
-    collapsed,
     confusion,
     recall_per_class,
     uar,
@@ -72,14 +71,6 @@ def test_normalised_confusion_divides_by_all_clips_of_the_class():
     assert np.allclose(np.diag(full), recalls, equal_nan=True)
     assert full.loc["neutral"].isna().all()
     assert confusion(["sad"], ["sad"], labels=["bored"]).to_numpy().tolist() == [[0]]
-
-
-def test_collapse_is_one_class_taking_nearly_all():
-    assert collapsed(["sad"] * 9 + ["angry"])
-    assert not collapsed(["sad"] * 8 + ["angry"] * 2)
-    assert collapsed(["sad"] * 8 + ["angry"] * 2, limit=0.8)
-    with pytest.raises(ValueError, match="empty"):
-        collapsed([])
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from clepdg_lib.evaluation.metrics import uar
 from clepdg_lib.evaluation.probes import (
     fit_probe,
     linear_probe,
-    mean_discrepancy,
     proxy_a_distance,
 )
 
@@ -111,22 +110,3 @@ def test_groups_keep_speakers_out_of_both_sides():
         proxy_a_distance(a, b, groups=(groups[0], groups[1][:5]))
     with pytest.raises(ValueError, match=r"\[6, 6\].* for 7 folds"):
         proxy_a_distance(a, b, groups=groups, n_folds=7)
-
-
-def test_mean_discrepancy_against_its_formula():
-    a, b = cloud(5), cloud(4, shift=1.0, seed=1)
-
-    def kernel(x, y):
-        return np.exp(-np.sum((x - y) ** 2) / (2 * 3.0**2))
-
-    def within(x):
-        n = len(x)
-        return np.mean(
-            [kernel(x[i], x[j]) for i in range(n) for j in range(n) if i != j]
-        )
-
-    between = np.mean([kernel(x, y) for x in a for y in b])
-    expected = within(a) + within(b) - 2 * between
-    assert mean_discrepancy(a, b, bandwidth=3.0) == pytest.approx(expected)
-    with pytest.raises(ValueError, match="each needs 2"):
-        mean_discrepancy(a[:1], b)

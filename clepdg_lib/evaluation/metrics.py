@@ -62,12 +62,6 @@ def confusion(
     return table.div(n_true, axis=0) if normalise else table
 
 
-def collapsed(y_pred: Labels, *, limit: float = 0.9) -> bool:
-    """Tell whether one class takes ``limit`` or more of all predictions."""
-    shares = pd.Series(_check_labels(y_pred, "y_pred")).value_counts(normalize=True)
-    return bool(shares.iloc[0] >= limit)
-
-
 def bootstrap_interval(
     y_true: Labels,
     y_pred: Labels | Sequence[Labels],

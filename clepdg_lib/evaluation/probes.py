@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.random import default_rng
 from numpy.typing import ArrayLike
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import balanced_accuracy_score, pairwise_distances
+from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -91,29 +90,6 @@ def proxy_a_distance(
     for train, test in folds.split(x, domain, groups=np.concatenate(names)):
         guess[test] = linear_probe(x[train], domain[train], x[test], strength=strength)
     return max(0.0, 4 * float(balanced_accuracy_score(domain, guess)) - 2)
-
-
-def mean_discrepancy(
-    a: ArrayLike, b: ArrayLike, *, bandwidth: float | None = None, seed: int = 0
-) -> float:
-    """Measure how differently two domains are spread: the unbiased squared MMD.
-
-    Gaussian kernel ``exp(-d^2 / (2 bandwidth^2))`` (Gretton et al. 2012, equation 3) on
-    at most 2,000 rows of each. Give one bandwidth to compare pairs; None is the median
-    distance. Two samples of one domain lie around zero, on either side.
-    """
-    both, rng = (_as_matrix(a, name="a"), _as_matrix(b, name="b")), default_rng(seed)
-    a, b = (x[rng.permutation(len(x))[:2000]] for x in both)
-    n, m = len(a), len(b)
-    if min(n, m) < 2:
-        raise ValueError(f"the domains have {n} and {m} clips; each needs 2")
-    distances = pairwise_distances(np.concatenate([a, b]))
-    if bandwidth is None:
-        bandwidth = float(np.median(distances[np.triu_indices(n + m, k=1)])) or 1.0
-    kernel = np.exp(-np.square(distances / bandwidth) / 2)
-    within_a = (kernel[:n, :n].sum() - n) / (n * (n - 1))
-    within_b = (kernel[n:, n:].sum() - m) / (m * (m - 1))
-    return float(within_a + within_b - 2 * kernel[:n, n:].mean())
 
 
 def _as_matrix(vectors: ArrayLike, *, name: str = "features") -> np.ndarray:
