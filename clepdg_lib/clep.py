@@ -167,10 +167,10 @@ def finetune_clep(
     Raises:
         ValueError: An emotion that the data lack, or fewer than two emotions.
     """
-    present = sorted(set(data.clips["emotion"]))
+    present = sorted(set(data.clips["emotion"][_is_train(data.clips)]))
     emotions = check_emotions(present if emotions is None else emotions)
     if absent := sorted(set(emotions) - set(present)):
-        raise ValueError(f"the data have no clips of {absent}; they have {present}")
+        raise ValueError(f"no clips to train on of {absent}; there are {present}")
     data, validation = (
         embed_corpus(clap, each, progress=progress)
         if isinstance(each, Corpus)
@@ -178,9 +178,7 @@ def finetune_clep(
         for each in (data, validation)
     )
     clips = data.clips
-    keep = clips["emotion"].isin(emotions).to_numpy()
-    if "split" in clips and "train" in set(clips["split"]):
-        keep = keep & (clips["split"] == "train").to_numpy()
+    keep = clips["emotion"].isin(emotions).to_numpy() & _is_train(clips)
     clips = clips[keep]
     texts = [emotion_sentences(emotion) for emotion in emotions]
     labels, weights = emotion_labels(clips, emotions), balanced_weights(clips)
@@ -296,6 +294,12 @@ def train_projection(
     trained = model()
     trained.history = pd.DataFrame(history)
     return trained
+
+
+def _is_train(clips: pd.DataFrame) -> np.ndarray:
+    """Mask of the train split; of everything, if there is none: (n,)."""
+    train = (clips.get("split", pd.Series("", clips.index)) == "train").to_numpy()
+    return train if train.any() else ~train
 
 
 def emotion_labels(clips: pd.DataFrame, emotions: Sequence[str]) -> np.ndarray:

@@ -12,8 +12,6 @@ from clepdg_lib.acpt import (
     ContextAugmentation,
     append_contexts,
     contexts_from_words,
-    cover_loss,
-    diversity_loss,
     embed_contexts,
     fit_place_map,
     random_contexts,
@@ -34,47 +32,29 @@ def clap():
 @pytest.mark.parametrize("make", [tiny_clap, word_clap])
 def test_the_tokens_of_words_give_what_the_words_give(make):
     clap, places = make(), ["with rain", "large hall"]
-    contexts = contexts_from_words(
-        clap, places, n_tokens=2, template="a {emotion} hall"
-    )
+    contexts = contexts_from_words(clap, places, n_tokens=2)
     joined = append_contexts(clap, SENTENCES, contexts.vectors)  # (K, S, dim)
     words = [clap.embed_text([f"{s} {place}" for s in SENTENCES]) for place in places]
     torch.testing.assert_close(joined, torch.stack(words), atol=1e-5, rtol=0)
-    placed = embed_contexts(clap, contexts, ["sad"])[1]
-    expected = clap.embed_text("a sad hall large hall")
-    torch.testing.assert_close(placed, expected, atol=1e-5, rtol=0)
     tau = text_shifts(clap, contexts)
     torch.testing.assert_close(tau, text_shifts(clap, places), atol=1e-5, rtol=0)
     assert text_shifts(clap, "with rain").shape == (1, DIM)  # one string is one place
-    repeated = contexts_from_words(clap, "with rain", n_tokens=3).vectors
-    assert repeated.shape == (1, 3, 32) and torch.equal(repeated[0, 0], repeated[0, 2])
 
 
-def test_gradients_reach_the_contexts_alone(clap):
-    vectors = random_contexts(clap, n_contexts=2).vectors.requires_grad_()
+def test_gradients_reach_contexts_alone_and_random_ones_follow_their_seed(clap):
+    first, again, other = (random_contexts(clap, seed=s).vectors for s in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    vectors = first.requires_grad_()
     append_contexts(clap, SENTENCES, vectors)[..., 0].sum().backward()
     assert (vectors.grad.abs().sum(dim=-1) > 0).all()
     tune_contexts(clap, EMOTIONS, steps=2, progress=False)
     assert not any(p.requires_grad or p.grad is not None for p in clap.parameters())
-
-
-def test_random_contexts_follow_their_seed(clap):
-    first, again, other = (random_contexts(clap, seed=s).vectors for s in (1, 1, 2))
-    assert first.shape == (16, 4, 32)
-    assert torch.equal(first, again) and not torch.equal(first, other)
-    wide = random_contexts(clap, n_contexts=200, scale=2.0).vectors.std()
-    assert float(wide / clap.text_tower.table.std()) == pytest.approx(2, rel=0.05)
-    with pytest.raises(ValueError, match="n_contexts is 0"):
-        random_contexts(clap, n_contexts=0)
     with pytest.raises(ValueError, match="62.*use fewer context tokens"):
         embed_contexts(clap, random_contexts(clap, n_tokens=69), ["sad"])
 
 
 def test_contexts_are_saved_and_damage_is_noticed(clap, tmp_path):
-    saved, file = (
-        random_contexts(clap, template="a {emotion} voice"),
-        tmp_path / "a.npz",
-    )
+    file, saved = tmp_path / "a.npz", random_contexts(clap, template="so {emotion}")
     saved.save(tmp_path / "a")
     found = AcousticContexts.load(file)
     assert torch.equal(found.vectors, saved.vectors)
@@ -103,42 +83,20 @@ def test_tuning_follows_its_seed_and_covers_the_captions(clap):
     tuned, uncovered = tune(), tune(captions=None)
     assert torch.equal(tuned.vectors, tune().vectors)
     assert not torch.equal(tuned.vectors, tune(seed=1).vectors)
-    history = tuned.history
-    assert list(history) == ["step", "cover", "consistency", "diversity", "loss"]
-    assert history["step"].tolist() == list(range(1, 31))
+    assert tuned.history["step"].tolist() == list(range(1, 31))
     for loss in ("loss", "cover"):
-        assert history[loss].iloc[-1] < history[loss].iloc[0]
-    assert nearness(tuned) > nearness(start) + 0.05
-    assert nearness(tuned) > nearness(uncovered) + 0.05
-    assert (uncovered.history["cover"] == 0).all()
+        assert tuned.history[loss].iloc[-1] < tuned.history[loss].iloc[0]
+    assert nearness(tuned) > max(nearness(start), nearness(uncovered)) + 0.05
 
 
-def test_losses_are_what_they_say():
-    east, north = torch.tensor([1.0, 0]), torch.tensor([0.0, 1])
-    three = diversity_loss(torch.stack([east, -2 * east, north]))
-    assert (
-        float(three) == pytest.approx(1 / 3) and float(diversity_loss(east[None])) == 0
-    )
-    tau = torch.stack([east, 3 * north])
-    expected = -math.log((math.exp(7) + 1) / 2) / 7
-    assert float(cover_loss(tau, tau, kappa=7)) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (dict(captions=CAPTIONS, n_contexts=5), "n_contexts is 5.* 4 different"),
-        (dict(captions="with rain", n_contexts=2), "there are 1 different"),
-        (dict(emotions=("sad",)), "two or more"),
-        (dict(temperature=0.0), "temperature is 0.0"),
-        (dict(learning_rate=math.nan), "learning_rate is nan"),
-        (dict(steps=-1), "steps is"),
-        (dict(cover=math.nan), "diverged in step 1"),
-    ],
-)
-def test_bad_settings_are_named(clap, arguments, message):
-    with pytest.raises(ValueError, match=message):
-        tune_contexts(clap, **{"emotions": EMOTIONS, "progress": False, **arguments})
+def test_bad_settings_are_named(clap):
+    for arguments, message in (
+        ({"captions": CAPTIONS}, "n_contexts is 16.* 4 different"),
+        ({"captions": "with rain", "n_contexts": 2}, "there are 1 different"),
+        ({"learning_rate": math.nan}, "learning_rate is nan"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tune_contexts(clap, EMOTIONS, progress=False, **arguments)
 
 
 @pytest.fixture(scope="module")
@@ -152,24 +110,16 @@ def pairs():
 
 def test_a_drift_that_words_name_is_learned(pairs):
     tau, clean, placed = pairs
-    draw = torch.Generator().manual_seed(1)
+    mixed = tau[torch.randperm(400, generator=torch.Generator().manual_seed(1))]
     place_map = fit_place_map(tau[:400], clean[:400], placed[:400])
-    mixed = tau[torch.randperm(400, generator=draw)]
     shuffled = fit_place_map(mixed, clean[:400], placed[:400])
+    moved = [g(clean[400:], tau[400:]) for g in (place_map, shuffled)]
     good, bad, unmoved = (
-        float((each - placed[400:]).square().mean())
-        for each in (
-            *(g(clean[400:], tau[400:]) for g in (place_map, shuffled)),
-            clean[400:],
-        )
+        float((each - placed[400:]).square().mean()) for each in (*moved, clean[400:])
     )
     assert good < 0.1 * unmoved and bad > 0.4 * unmoved
-    assert not any(p.requires_grad for p in place_map.parameters())
-    still = fit_place_map(tau, clean, clean, steps=5)  # places that change nothing
-    torch.testing.assert_close(still(clean, tau), clean)
-    for rows in (5, 0):
-        with pytest.raises(ValueError, match=f"there are {rows} captions, 0 clean"):
-            fit_place_map(tau[:rows], clean[:0], clean[:rows])
+    with pytest.raises(ValueError, match="there are 5 captions, 0 clean"):
+        fit_place_map(tau[:5], clean[:0], clean[:5])
 
 
 def test_features_are_bent_as_contexts_say(pairs):
@@ -186,5 +136,4 @@ def test_features_are_bent_as_contexts_say(pairs):
     amount = ((bend() - clean) * move).sum(dim=1) / move.square().sum(dim=1)
     torch.testing.assert_close(bend() - clean, amount[:, None] * move)
     assert float(amount.mean()) == pytest.approx(0.75, abs=0.1)  # uniform, 0 to 1.5
-    with_bank = bend(residual_bank=True)
-    assert with_bank.isfinite().all() and not torch.equal(with_bank, bend())
+    assert not torch.equal(bend(residual_bank=True), bend())

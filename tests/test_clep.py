@@ -55,7 +55,7 @@ def test_loss_is_the_equation(batch, weights):
     logits, one_each = 4.0 * audio[:3] @ text.T, torch.arange(3)  # then it is CLAP's
     info_nce = F.cross_entropy(logits, one_each) + F.cross_entropy(logits.T, one_each)
     found = label_aware_loss(audio[:3], text, one_each, 4.0)
-    assert float(found) == pytest.approx(float(info_nce) / 2, rel=1e-5)
+    torch.testing.assert_close(found, info_nce / 2)
 
 
 def test_clips_of_one_emotion_are_no_negatives():
@@ -67,18 +67,16 @@ def test_clips_of_one_emotion_are_no_negatives():
 
 
 def test_weights_stand_for_copies_and_unknown_levels_for_nothing(batch):
-    audio, text, labels = batch
-
-    def loss(rows, *, first_weight=1.0, first_label=0):
-        y = torch.cat([torch.tensor([first_label]), labels[1:]])[rows]
-        w = torch.tensor([first_weight, 1, 1, 1, 1, 1, 1])[rows]
-        return label_aware_loss(audio[rows], text, y, 4, weights=w)
-
-    every = list(range(7))
-    torch.testing.assert_close(loss(every, first_weight=2.0), loss([0, *every]))
-    torch.testing.assert_close(loss(every, first_weight=0.0), loss(every[1:]))
-    torch.testing.assert_close(loss(every, first_label=-1), loss(every[1:]))
-    assert float(loss([0, 0], first_label=-1)) == 0
+    (audio, text, labels), weights = batch, torch.ones(7)
+    rows, unknown = [0, *range(7)], torch.cat([torch.tensor([-1]), labels[1:]])
+    twice = label_aware_loss(audio[rows], text, labels[rows], 4)
+    never = label_aware_loss(audio[1:], text, labels[1:], 4)
+    for weight, expected in ((2, twice), (0, never)):
+        weights[0] = weight
+        found = label_aware_loss(audio, text, labels, 4, weights=weights)
+        torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(label_aware_loss(audio, text, unknown, 4), never)
+    assert float(label_aware_loss(audio, text, -torch.ones(7).long(), 4)) == 0
 
 
 def test_training_separates_emotions_and_leaves_the_start(clap, data):
@@ -93,11 +91,9 @@ def test_training_separates_emotions_and_leaves_the_start(clap, data):
     assert clap.history is None and clap.name == "tiny" and clep.name == "clep(tiny)"
     assert all(torch.equal(x, before[key]) for key, x in clap.state_dict().items())
     assert not any(p.requires_grad or p.grad is not None for p in clep.parameters())
-    assert list(clep.history.columns) == ["iteration", "loss", "validation_uar"]
     assert clep.history["iteration"].tolist() == list(range(5, 61, 5))
     assert clep.history["loss"].is_monotonic_decreasing
-    last = clep.history["validation_uar"].iloc[-1]
-    assert last == pytest.approx(uar(truth, trained))
+    assert clep.history["validation_uar"].iloc[-1] > 0.9
 
 
 def test_training_is_deterministic_and_uses_the_train_split_alone(clap, data):
@@ -115,23 +111,18 @@ def test_training_is_deterministic_and_uses_the_train_split_alone(clap, data):
         train(3)
 
 
-@pytest.mark.parametrize(
-    ("emotions", "message"),
-    [(("sad", "bored"), r"\['bored'\]; they have \['angry'"), ("sad", "two or more")],
-)
-def test_emotions_are_checked_before_a_corpus_is_embedded(
-    clap, tmp_path, private_cache, emotions, message
-):
+def test_emotions_are_checked_before_a_corpus_is_read(clap, tmp_path, private_cache):
     corpus, few = tone_corpus(tmp_path / "tones"), TrainConfig(max_iterations=3)
-    with pytest.raises(ValueError, match=message):
-        finetune_clep(clap, corpus, emotions=emotions, progress=False)
+    for emotions, message in ((("sad", "bored"), r"\['bored'\]; there"), ("sad", "two")):
+        with pytest.raises(ValueError, match=message):
+            finetune_clep(clap, corpus, emotions=emotions, progress=False)
     assert not private_cache.exists()
     clep = finetune_clep(clap, corpus, config=few, progress=False)
     assert clep.history["iteration"].tolist() == [3] and private_cache.exists()
 
 
 @pytest.mark.parametrize("name", list(vars(TrainConfig())))
-@pytest.mark.parametrize("value", [math.nan, -1.0, math.inf])
-def test_settings_outside_their_limits_are_named(name, value):
-    with pytest.raises(ValueError, match=rf"{name} is {value}; must be in .* to 10,0"):
-        TrainConfig(**{name: value})
+def test_settings_outside_their_limits_are_named(name):
+    for value in (math.nan, -1.0, math.inf):
+        with pytest.raises(ValueError, match=rf"{name} is {value}; must be in"):
+            TrainConfig(**{name: value})
