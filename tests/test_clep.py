@@ -113,7 +113,10 @@ def test_training_is_deterministic_and_uses_the_train_split_alone(clap, data):
 
 def test_emotions_are_checked_before_a_corpus_is_read(clap, tmp_path, private_cache):
     corpus, few = tone_corpus(tmp_path / "tones"), TrainConfig(max_iterations=3)
-    for emotions, message in ((("sad", "bored"), r"\['bored'\]; there"), ("sad", "two")):
+    for emotions, message in (
+        (("sad", "bored"), r"\['bored'\]; there"),
+        ("sad", "two"),
+    ):
         with pytest.raises(ValueError, match=message):
             finetune_clep(clap, corpus, emotions=emotions, progress=False)
     assert not private_cache.exists()
