@@ -11,6 +11,7 @@ from browser import SCREENSHOTS, open_browser, open_lab
 
 from clepdg_lib.corpora import load_corpus
 from clepdg_lib.course.lesson import LESSONS
+from clepdg_lib.widgets.places import OWN
 from course import NOTEBOOKS
 
 SECONDS = 900  # for one lesson on a busy machine
@@ -90,7 +91,7 @@ def drive_mixer(page, expect):
     place = page.get_by_label("place", exact=True)
     box = output_of(place)
     image = box.get_by_role("img").first
-    for choice in ("hall", "your own mix"):
+    for choice in ("hall", OWN):
         before = image.get_attribute("src")
         place.select_option(choice)
         expect(image).not_to_have_attribute("src", before)
@@ -115,9 +116,9 @@ def drive_contexts(page, expect):
 def drive_explorer(page, expect):
     colour = page.get_by_label("colour", exact=True)
     box = output_of(colour)
-    colour.select_option("domain")
+    colour.select_option("sex")
     image = box.get_by_role("img").first
-    expect(image).to_have_attribute("alt", re.compile("has the same domain"))
+    expect(image).to_have_attribute("alt", re.compile("has the same sex"))
     pick = box.get_by_label("pick", exact=True)
     pick.fill("5")
     pick.press("Enter")
