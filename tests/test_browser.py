@@ -127,7 +127,7 @@ def drive_explorer(page, expect):
 
 
 def drive_voice(page, expect):
-    button = page.get_by_role("button", name=re.compile("^recording"))
+    button = page.get_by_role("button", name=re.compile(r"recording \("))
     box = output_of(button)
     wave = io.BytesIO()
     soundfile.write(wave, load_corpus("emosynth").read(5).numpy(), 16_000, format="MP3")
