@@ -132,7 +132,7 @@ def drive_voice(page, expect):
     wave = io.BytesIO()
     soundfile.write(wave, load_corpus("emosynth").read(5).numpy(), 16_000, format="MP3")
     bad = ("notes.wav", b"no sound", "notes.wav")
-    good = ("me.mp3", wave.getvalue(), "trimmed and levelled")
+    good = ("me.mp3", wave.getvalue(), "Probability of each emotion")
     for name, content, answer in (bad, good):
         with page.expect_file_chooser() as chooser:
             button.click()
