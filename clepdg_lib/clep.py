@@ -222,7 +222,7 @@ def train_projection(
     """Train a new linear audio projection against captions, by L-BFGS on all clips.
 
     The loss takes inner products, not cosines: with cosines every clip would have to
-    be equally certain, which costs eight points on corpora left out. It is convex, so
+    be equally certain, which generalises worse to corpora left out. It is convex, so
     there is no learning rate, and `start` only saves time. A level's text is the mean
     of its sentences' embeddings. Features (n, D) are standardised by the training
     clips; that is folded into the returned layer.
