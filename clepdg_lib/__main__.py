@@ -7,7 +7,6 @@ import json
 import sys
 import tempfile
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 
 from clepdg_lib.files import write_atomically
@@ -19,8 +18,6 @@ SETTINGS = ["loco", "shift", "lodo", "supervised"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return 0, 1 (doctor: something to fix), 2 (error) or 130."""
     parser = argparse.ArgumentParser(prog="python -m clepdg_lib")
-    version = import_module("clepdg_lib").__version__
-    parser.add_argument("--version", action="version", version=version)
     commands, parsers = parser.add_subparsers(required=True, metavar="COMMAND"), {}
     for run in (doctor, corpora, embed, finetune, benchmark):
         about = run.__doc__
@@ -31,12 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         add("corpus", help="name, folder or csv file")
         add("--model", default="clap-mini", help="name or folder")
         add("--out", type=Path, required=True, help=out)
-    add("--steps", type=int, default=60, help="iterations of L-BFGS, default 60")
     add = parsers[benchmark].add_argument
     add("--json", type=Path, required=True, help="file to write")
     add("--settings", nargs="+", choices=SETTINGS, default=SETTINGS, help="default all")
     add("--seeds", nargs="+", type=int, default=list(range(5)), help="default 0 to 4")
-    add("--features", type=Path, metavar="FOLDER", help="default data/real_speech")
     args = parser.parse_args(arguments)
     try:
         return args.run(args) or 0
@@ -86,12 +81,10 @@ def finetune(args: argparse.Namespace) -> None:
     if args.out.exists() and not (args.out / "config.json").is_file():
         raise ValueError(f"{args.out} exists and is no model; choose a new folder")
     from clepdg_lib.clap import load_clap
-    from clepdg_lib.clep import TrainConfig, finetune_clep
+    from clepdg_lib.clep import finetune_clep
     from clepdg_lib.corpora import load_corpus
 
-    config = TrainConfig(max_iterations=args.steps)
-    clap, corpus = load_clap(args.model), load_corpus(args.corpus)
-    finetune_clep(clap, corpus, config=config).save(args.out)
+    finetune_clep(load_clap(args.model), load_corpus(args.corpus)).save(args.out)
     print(f"wrote {args.out}; use it with load_clap({str(args.out)!r})")
 
 
@@ -100,8 +93,7 @@ def benchmark(args: argparse.Namespace) -> None:
     _check_writable(args.json)
     from clepdg_lib.evaluation.benchmark import run_benchmark
 
-    asked = {"settings": args.settings, "seeds": args.seeds, "folder": args.features}
-    result = run_benchmark(**asked, progress=True)
+    result = run_benchmark(settings=args.settings, seeds=args.seeds, progress=True)
     write_atomically(args.json, json.dumps(result, indent=1) + "\n")
     print(f"wrote {args.json}")
 

@@ -82,7 +82,7 @@ def random_contexts(
     clap: Clap,
     *,
     n_contexts: int = 16,
-    n_tokens: int = 4,
+    n_tokens: int = 8,
     scale: float = 1.0,
     template: str = CANONICAL,
     seed: int = 0,
@@ -105,7 +105,7 @@ def random_contexts(
 
 
 def contexts_from_words(
-    clap: Clap, phrases: Sequence[str], *, n_tokens: int = 4, template: str = CANONICAL
+    clap: Clap, phrases: Sequence[str], *, n_tokens: int = 8, template: str = CANONICAL
 ) -> AcousticContexts:
     """Start contexts from phrases: their first M tokens, repeated if they are fewer."""
     rows = []
@@ -201,7 +201,7 @@ def fit_place_map(
     clean: Tensor,
     placed: Tensor,
     *,
-    steps: int = 200,
+    steps: int = 100,
     learning_rate: float = 4e-3,
     seed: int = 0,
 ) -> PlaceMap:
@@ -286,13 +286,13 @@ def tune_contexts(
     caption_shifts: Tensor | None = None,
     place_map: PlaceMap | None = None,
     n_contexts: int = 16,
-    n_tokens: int = 4,
+    n_tokens: int = 8,
     steps: int = 25,
-    learning_rate: float = 0.02,
+    learning_rate: float = 0.05,
     cover: float = 1.0,
     consistency: float = 0.1,
-    diversity: float = 0.1,
-    kappa: float = 10.0,
+    diversity: float = 0.02,
+    kappa: float = 100.0,
     temperature: float = 0.1,
     init: AcousticContexts | None = None,
     template: str = CANONICAL,

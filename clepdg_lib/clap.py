@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 import transformers
 from safetensors import SafetensorError
@@ -28,7 +27,6 @@ from clepdg_lib import audio, files
 from clepdg_lib.audio import AudioError
 from clepdg_lib.towers import AudioTower, HtsatTower, TextTower, build_audio_tower
 
-BUNDLED = ("clap-mini", "clep-mini")
 FORMAT = "clepdg-clap-2"  # of a folder that `Clap.save` writes
 PREPARATION = "dc, trim, level: 1"  # raise when `audio.prepare` changes a sound
 READ_AHEAD, AT_ONCE = 16, 128  # clips
@@ -61,7 +59,7 @@ class Clap(nn.Module):
         self.logit_scale, self.name = float(logit_scale), name  # 1 / temperature
         self.width, self.sample_rate = audio_tower.width, audio_tower.sample_rate
         self.dim = int(list(text_projection.parameters())[-1].shape[0])
-        self.history: pd.DataFrame | None = None  # of the fine-tuning
+        self.history: Any = None  # of the fine-tuning, a table
         self.eval().requires_grad_(False)
 
     def __repr__(self) -> str:
@@ -109,9 +107,10 @@ class Clap(nn.Module):
                 wave = audio.resample(wave, **rates)
             return audio.prepare(wave, sample_rate=self.sample_rate)
 
-        options: dict[str, Any] = {"batch_size": batch_size, "progress": progress}
-        options["problems"] = {} if on_error == "skip" else None
-        rows = dict(self.stream_features(read, range(len(clips)), **options))
+        options = {"batch_size": batch_size, "progress": progress}
+        problems = {} if on_error == "skip" else None
+        numbers = range(len(clips))
+        rows = dict(self.stream_features(read, numbers, problems=problems, **options))
         if not rows:
             raise AudioError(f"none of {len(clips)} clips is usable; pass at least one")
         return torch.stack(list(rows.values()))
@@ -225,63 +224,52 @@ class Clap(nn.Module):
 
 
 def load_clap(
-    name: str | Path = "clap-mini",
-    *,
-    device: str | torch.device = "cpu",
-    revision: str | None = None,
+    name: str | Path = "clap-mini", *, device: str | torch.device = "cpu"
 ) -> Clap:
     """Load a model in float32; only safetensors are read, and no code is run.
 
     It is bundled, a folder of `Clap.save` or in Hugging Face's layout, or on the hub.
-    Raises a `ValueError` for an unknown name or a changed file, a `FileNotFoundError`
-    for a missing one.
+    An unknown name or a changed file raises a `ValueError`.
     """
     name, models = str(name), files.data_root() / "models"
-    bundled = name in BUNDLED and (models / name / "config.json").is_file()
+    valid = sorted(path.parent.name for path in models.glob("*/config.json"))
+    bundled = name in valid
     folder = models / name if bundled else files.as_path(name)
     is_local = (folder / "config.json").is_file()
     is_hub_name = name.count("/") == 1 and name[0] not in "./~" and not folder.is_dir()
     if not is_local and not is_hub_name:
-        valid = [n for n in BUNDLED if (models / n).is_dir()]
         kinds = f"{valid}, a folder with a config.json, a hub name such as 'laion/...'"
         raise ValueError(f"unknown model {name!r}; valid are {kinds}")
-    revision = revision or REVISIONS.get(name)
     try:
-        if is_local:
-            clap = _load_folder(folder, bundled=bundled)
-        else:
-            clap = _load_transformers(name, revision)
+        clap = _load_folder(folder, bundled) if is_local else _load_transformers(name)
     except (*DAMAGES, OSError) as error:
+        problem = f"{name!r} is neither on this machine nor reachable on the hub"
+        pin = f" --revision {REVISIONS[name]}" if name in REVISIONS else ""
+        remedy = f"with a network, run `hf download {name}{pin}` once (about 1 GB)"
+        if is_local:
+            problem = f"{name!r} cannot be read as a CLAP of safetensors ({error})"
+            remedy = "save it again"
         kind = FileNotFoundError if isinstance(error, OSError) else ValueError
-        pin = f" --revision {revision}" if revision else ""
-        fetch = f"with a network, run `hf download {name}{pin}` once (about 1 GB)"
-        problem = f"{name!r} cannot be read as a CLAP of safetensors ({error})"
-        if kind is FileNotFoundError and not is_local:  # transformers tells a page
-            problem = f"{name!r} is neither on this machine nor reachable on the hub"
-        raise kind(f"{problem}; {'save it again' if is_local else fetch}") from error
+        raise kind(f"{problem}; {remedy}") from error
     _refuse_infinite(clap.state_dict(), where=name)
     clap.name = folder.resolve().name if is_local else name
     return clap.to(device)
 
 
-def _load_folder(folder: Path, *, bundled: bool) -> Clap:
+def _load_folder(folder: Path, bundled: bool) -> Clap:
     """Read what `Clap.save` wrote, or Hugging Face's layout; checksums first."""
-    files.refuse_changed(folder)
+    files.refuse_changed(folder, required=bundled)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     towers = folder / config.get("towers", ".")
     if towers != folder:
-        files.refuse_changed(towers)
-    for listing in (folder / files.CHECKSUMS, towers / files.CHECKSUMS):
-        if bundled and not listing.is_file():
-            remedy = "fetch it again: git checkout -- data/models"
-            raise files.ChangedFileError(f"{listing} is missing; {remedy}")
+        files.refuse_changed(towers, required=bundled)
     if "format" not in config:
         return _load_transformers(folder)
     if (kind := config["format"]) != FORMAT:
         raise ValueError(f"{folder} has the format {kind!r}; only {FORMAT!r} is read")
     weights = load_file(folder / "projections.safetensors")
-    weights |= load_file(towers / "audio_tower.safetensors")
-    weights |= load_file(towers / "text_tower.safetensors")
+    for part in ("audio_tower", "text_tower"):
+        weights |= load_file(towers / f"{part}.safetensors")
     text_config = transformers.ClapTextConfig(**config["text_tower"])
     tokenizer = transformers.AutoTokenizer.from_pretrained(towers)
     clap = Clap(
@@ -297,9 +285,9 @@ def _load_folder(folder: Path, *, bundled: bool) -> Clap:
     return clap
 
 
-def _load_transformers(source: str | Path, revision: str | None = None) -> Clap:
+def _load_transformers(source: str | Path) -> Clap:
     """Read a `transformers.ClapModel`, with its own towers and projections."""
-    pin = {"revision": revision, "trust_remote_code": False}
+    pin = {"revision": REVISIONS.get(source), "trust_remote_code": False}
     model = transformers.ClapModel.from_pretrained(source, use_safetensors=True, **pin)
     tokenizer = transformers.AutoTokenizer.from_pretrained(source, **pin)
     extractor = transformers.ClapFeatureExtractor.from_pretrained(source, **pin)

@@ -7,10 +7,9 @@ of the sound file. Shapes: n clips, D width of the tower, dim of the joint space
 from __future__ import annotations
 
 import hashlib
-import os
-import uuid
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +38,15 @@ class EmbeddedCorpus:
     def select(self, **columns: Any) -> EmbeddedCorpus:
         """Keep rows by value: ``select(split="test", emotion=["angry", "sad"])``."""
         keep = np.ones(len(self), dtype=bool)
+        if unknown := sorted(set(columns) - set(self.clips)):
+            raise ValueError(f"no columns {unknown}; the table has {[*self.clips]}")
         for column, value in columns.items():
-            if column not in self.clips:
-                valid = list(self.clips.columns)
-                raise ValueError(f"no column {column!r}; the table has {valid}")
             values = [value] if isinstance(value, str) else list(value)
             keep &= self.clips[column].isin(values).to_numpy()
         return self.take(keep)
 
     def take(self, rows: np.ndarray) -> EmbeddedCorpus:
         """Keep rows by number or by mask."""
-        rows = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.int64)
         kept = {"embeddings": self.embeddings[rows], "features": self.features[rows]}
         return replace(self, clips=self.clips.iloc[rows].reset_index(drop=True), **kept)
 
@@ -71,33 +68,25 @@ def embed_corpus(
     With `cache`, features on disk are used, and new ones are kept there. Raises an
     `AudioError` if no clip is usable.
     """
-    paths = [str(path) for path in corpus.clips["path"]]
+    paths = list(corpus.clips["path"])
     tower = hashlib.sha256(clap.fingerprint().encode()).hexdigest()[:16]
     folder = files.cache_root() / "features" / tower
     cached: dict[int, Path] = {}
     rows: dict[int, torch.Tensor] = {}
     for i, path in enumerate(paths if cache else []):
-        with suppress(OSError):  # what cannot be read is a problem further down
-            cached[i] = folder / f"{files.sha256(path)}.npy"
-        with suppress(KeyError, OSError, ValueError, EOFError):  # none, or damaged
-            row = np.load(cached[i], allow_pickle=False)
+        with suppress(OSError, ValueError):  # a clip or its row is none, or damaged
+            cached[i] = folder / f"{files.sha256(path)}.npz"
+            row = files.read_arrays(cached[i], names=["features"])["features"]
             if row.shape == (clap.width,) and np.isfinite(row).all():
                 rows[i] = torch.from_numpy(row.astype(np.float32))
     problems: dict[int, AudioError] = {}
-    stream = clap.stream_features(
-        lambda i: corpus.read(i, sample_rate=clap.sample_rate),
-        [i for i in range(len(paths)) if i not in rows],
-        problems=problems,
-        batch_size=batch_size,
-        progress=progress,
-    )
-    for i, row in stream:
+    read = partial(corpus.read, sample_rate=clap.sample_rate)
+    missing = [i for i in range(len(paths)) if i not in rows]
+    how = {"problems": problems, "batch_size": batch_size, "progress": progress}
+    for i, row in clap.stream_features(read, missing, **how):
         rows[i] = row
         with suppress(KeyError, OSError):  # where there is a cache, and room in it
-            cached[i].parent.mkdir(parents=True, exist_ok=True)
-            temporary = cached[i].with_name(f".{uuid.uuid4().hex}.npy")
-            np.save(temporary, row.numpy(), allow_pickle=False)
-            os.replace(temporary, cached[i])
+            files.write_arrays(cached[i], features=row.numpy())
     if not rows:
         raise AudioError(f"{corpus.name}: none of its {len(paths)} clips is usable")
     features = torch.stack([rows[i] for i in sorted(rows)])
@@ -112,8 +101,8 @@ def write_shard(
 ) -> Path:
     """Embed every `world`-th clip of a corpus and write NAME-00000-of-00002.npz.
 
-    The file (of one process alone, NAME.npz) holds embeddings, features and the columns
-    of the clips but the path. One that is finished is left as it is.
+    The file (of one process alone, NAME.npz) holds embeddings, features and columns of
+    the clips, without the path. One that is finished is left as it is.
     """
     if (n := len(corpus)) < world:
         raise ValueError(f"{world} processes are too many for {n} clips; start {n}")
@@ -123,12 +112,10 @@ def write_shard(
     share = replace(corpus, clips=corpus.clips.iloc[rank::world])
     inputs = [clap.fingerprint(), *share.clips["path"]]
     made_by = hashlib.sha256("\n".join(inputs).encode())
-    for weights in clap.audio_projection.state_dict().values():
-        made_by.update(weights.cpu().numpy().tobytes())
+    made_by.update(clap.project(torch.eye(clap.width)).numpy())  # what it projects to
     with suppress(OSError, ValueError):
         if files.read_arrays(path, names=["made_by"])["made_by"] == made_by.hexdigest():
             return path
-    files.write_atomically(path.with_name(f".{path.name}"), "").unlink()  # cheap test
     embedded = embed_corpus(clap, share, progress=rank == 0)
     arrays = {c: v.to_numpy(str) for c, v in embedded.clips.items() if c != "path"}
     arrays["embeddings"] = embedded.embeddings.numpy()

@@ -19,20 +19,12 @@ import numpy as np
 
 PROJECT = Path(__file__).resolve().parents[1]
 CHECKSUMS = "SHA256SUMS"
-PACKAGES = "clepdg_lib torch torchaudio transformers tokenizers safetensors numpy scipy"
-PACKAGES = (*PACKAGES.split(), "scikit-learn", "pandas", "soundfile", "soxr")
+PACKAGES = ["torch", "torchaudio", "transformers", "tokenizers", "safetensors", "numpy"]
+PACKAGES += ["pandas", "scikit-learn", "soundfile", "soxr"]
 
 
 class MissingFileError(FileNotFoundError):
     """A file or folder that the project needs is not there."""
-
-
-class ChangedFileError(ValueError):
-    """A file differs from its recorded checksum."""
-
-
-class WriteError(OSError):
-    """Something could not be written; what was there before is unchanged."""
 
 
 def as_path(path: str | os.PathLike) -> Path:
@@ -55,8 +47,7 @@ def cache_root() -> Path:
 def write_atomically(path: str | os.PathLike, data: str | bytes) -> Path:
     """Write text (as UTF-8) or bytes so that a reader never sees half of them.
 
-    Raises:
-        WriteError: Disk full, folder read-only, or the like. The target is unchanged.
+    Where that fails, an `OSError` names the remedy, and the target is unchanged.
     """
     path = as_path(path)
     # In the same folder: os.replace is atomic only inside one file system.
@@ -72,7 +63,7 @@ def write_atomically(path: str | os.PathLike, data: str | bytes) -> Path:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         remedy = "free some space on that disk" if full else "choose another folder"
         message = f"{path} was not written ({error.strerror or error}); {remedy}."
-        raise WriteError(error.errno, message) from error
+        raise OSError(error.errno, message) from error
     finally:
         with suppress(OSError):
             temporary.unlink()
@@ -81,25 +72,19 @@ def write_atomically(path: str | os.PathLike, data: str | bytes) -> Path:
 
 def sha256(path: str | os.PathLike) -> str:
     """SHA-256 of a file's content, in hexadecimal."""
-    path = as_path(path)
-    if not path.is_file():
-        raise MissingFileError(f"{path}: no such file, so it has no checksum.")
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(as_path(path).read_bytes()).hexdigest()
 
 
 def write_checksums(folder: str | os.PathLike) -> Path:
     """Write `SHA256SUMS` for every visible file below a folder, as `sha256sum` does."""
-    folder = as_path(folder)
-    data = "".join(f"{sha256(folder / x)}  {x}\n" for x in _contents(folder))
+    data = "".join(f"{code}  {name}\n" for name, code in _checksums(folder).items())
     data = data.encode("utf-8", "surrogateescape")  # any file name
-    return write_atomically(folder / CHECKSUMS, data)
+    return write_atomically(as_path(folder) / CHECKSUMS, data)
 
 
 def verify_checksums(folder: str | os.PathLike) -> dict[str, str]:
     """Compare a folder with its `SHA256SUMS`: a sentence per wrong file, by name."""
-    folder = as_path(folder)
-    actual = {name: sha256(folder / name) for name in _contents(folder)}
-    listing = folder / CHECKSUMS
+    actual, listing = _checksums(folder), as_path(folder) / CHECKSUMS
     if not listing.is_file():
         raise MissingFileError(f"{listing}: missing; call write_checksums to make it.")
     lines = listing.read_bytes().decode("utf-8", "surrogateescape").split("\n")
@@ -111,19 +96,21 @@ def verify_checksums(folder: str | os.PathLike) -> dict[str, str]:
     return {name: f"{name} {states[name]} {CHECKSUMS}." for name in sorted(wrong)}
 
 
-def refuse_changed(folder: str | os.PathLike) -> None:
-    """Raise `ChangedFileError` where a folder differs from its `SHA256SUMS`, if any.
+def refuse_changed(folder: str | os.PathLike, *, required: bool = False) -> None:
+    """Raise a `ValueError` where a folder differs from its `SHA256SUMS`.
 
     Pages about the content (`*.md`, `*log.csv`) may change; what is loaded may not.
+    A folder without `SHA256SUMS` passes, unless it is `required`.
     """
-    listed = (as_path(folder) / CHECKSUMS).is_file()
-    problems = verify_checksums(folder) if listed else {}
+    problems = {CHECKSUMS: f"{CHECKSUMS} is missing."} if required else {}
+    if (as_path(folder) / CHECKSUMS).is_file():
+        problems = verify_checksums(folder)
     wrong = [problems[x] for x in problems if not x.endswith((".md", "log.csv"))]
     if wrong:
-        raise ChangedFileError(
-            f"{folder} has changed: {' '.join(wrong)} Fetch it again (git checkout -- "
-            "for what came with the course), or make it again."
+        remedy = (
+            "Make it again, or fetch it (git checkout, if it came with the course)."
         )
+        raise ValueError(f"{folder} has changed: {' '.join(wrong)} {remedy}")
 
 
 def write_arrays(path: str | os.PathLike, **arrays: np.ndarray | str) -> Path:
@@ -137,12 +124,7 @@ def write_arrays(path: str | os.PathLike, **arrays: np.ndarray | str) -> Path:
 
 
 def read_arrays(path: str | os.PathLike, *, names: Sequence[str]) -> dict:
-    """Read arrays of an npz by name; damage and pickles raise a `ValueError`.
-
-    >>> file = write_arrays(Path(tempfile.mkdtemp()) / "a.npz", x=np.arange(3))
-    >>> read_arrays(file, names=["x"])["x"].tolist()
-    [0, 1, 2]
-    """
+    """Read arrays of an npz by name; damage and pickles raise a `ValueError`."""
     path = as_path(path)
     if not path.is_file():
         raise MissingFileError(f"{path} does not exist; it should be an npz file.")
@@ -155,32 +137,28 @@ def read_arrays(path: str | os.PathLike, *, names: Sequence[str]) -> dict:
             raise ValueError("it holds bytes that are no array")
         return arrays
     except Exception as error:  # numpy raises a dozen kinds on damaged files
-        cause = str(error).split(" When")[0].rstrip(".")
-        if "pickle" in cause:
-            cause = "it holds a pickle, which could run any code"
+        pickled = "pickle" in str(error)  # numpy would explain how to run it
+        cause = "it holds a pickle, which could run any code" if pickled else error
         message = f"{path} cannot be read as arrays ({cause}). Make or copy it again."
         raise ValueError(message) from error
 
 
 def versions() -> dict[str, str]:
     """Versions of Python, of the packages that compute, and of this library's code."""
-    code = hashlib.sha256()
-    for file in sorted((PROJECT / "clepdg_lib").rglob("*.py")):
+    code, folder = hashlib.sha256(), PROJECT / "clepdg_lib"
+    for file in sorted([*folder.rglob("*.py"), *folder.rglob("*.json")]):
         code.update(os.fsencode(file.relative_to(PROJECT)) + b"\0" + file.read_bytes())
     stamp = {"code": code.hexdigest()[:12], "python": platform.python_version()}
     stamp["system"] = f"{platform.system()} {platform.machine()}"
-    for name in PACKAGES:
-        try:
-            stamp[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            stamp[name] = "not installed"
-    return stamp
+    return stamp | {name: metadata.version(name) for name in PACKAGES}
 
 
-def _contents(folder: Path) -> list[str]:
-    """Relative names of the files that a checksum list covers, sorted."""
+def _checksums(folder: str | os.PathLike) -> dict[str, str]:
+    """Checksums of the visible files below a folder, by relative name, sorted."""
+    folder = as_path(folder)
     if not folder.is_dir():
         raise MissingFileError(f"{folder}: no such folder.")
     names = [x.relative_to(folder).as_posix() for x in folder.rglob("*") if x.is_file()]
     hidden = re.compile(r"(^|/)(\.|__pycache__/)")
-    return sorted(x for x in names if x != CHECKSUMS and not hidden.search(x))
+    names = sorted(x for x in names if x != CHECKSUMS and not hidden.search(x))
+    return {name: sha256(folder / name) for name in names}

@@ -5,10 +5,12 @@ Functions return a matplotlib ``Figure`` outside pyplot, to be shown by `lesson.
 
 from __future__ import annotations
 
+import json
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -25,22 +27,9 @@ if TYPE_CHECKING:
 WIDTH = 8.0  # inches, of every figure
 GREY, DARK, LIGHT = "#767676", "#322599", "#ADA6F5"
 MARKERS = "^osvDPXhd<>p*"
-# A hue belongs to one kind: red, green, blue and grey to emotions, purple to
-# environments, yellow to corpora, indigo to methods. Markers and lightness differ.
-NAMES = {
-    "emotion": "angry happy neutral sad fearful disgusted surprised calm bored",
-    "environment": "hall livingroom studio telephone street clean",
-    "corpus": "emodb ravdess tess nemo emotale emosynth",
-    "method": "clepdg textclassifier audioprobe randomcontexts clepzeroshot "
-    "clapzeroshot",
-}
-COLOURS = {
-    "emotion": "#D55E00 #009E73 #767676 #0072B2 #56B4E9 #7A2E00 #4FE3B8 #A3A3A3 "
-    "#2B2B2B",
-    "environment": "#4F145F #D65FB0 #F2A6DA #C9A0F0 #9B4FD1 #7A3E8C",
-    "corpus": "#6B4E00 #B8860B #F2C200 #857000 #D4A93A #332600",
-    "method": "#1B0F6B #8278E6 #4A3FC0 #ADA6F5 #675CD6 #322599",
-}
+# Kind -> name -> colour. A hue belongs to one kind: red, green, blue and grey to
+# emotions, purple to environments, yellow to corpora, indigo to methods.
+COLOURS = json.loads(Path(__file__).with_suffix(".json").read_text("utf-8"))
 
 
 def set_style() -> None:
@@ -63,11 +52,11 @@ def styles(names: Iterable[str], *, kind: str | None = None) -> Styles:
     what is left of ``kind``, by default the one that knows a name, or "method".
     """
     keys = {name: re.sub("[^a-z0-9]", "", name.lower()) for name in map(str, names)}
-    fitting = [k for k in NAMES if {*NAMES[k].split()} & {*keys.values()}]
+    fitting = [k for k in COLOURS if {*COLOURS[k]} & {*keys.values()}]
     kind = kind or [*fitting, "method"][0]
-    pairs = zip(cycle(COLOURS[kind].split()), MARKERS * 6, strict=False)
+    pairs = zip(cycle(COLOURS[kind].values()), MARKERS * 6, strict=False)
     looks = [{"color": colour, "marker": marker} for colour, marker in pairs]
-    fixed = dict(zip(NAMES[kind].split(), looks, strict=False))
+    fixed = dict(zip(COLOURS[kind], looks, strict=False))
     used = [fixed[key] for key in keys.values() if key in fixed]
     spare = cycle(look for look in looks if look not in used)
     return {name: fixed.get(key) or next(spare) for name, key in keys.items()}
@@ -183,14 +172,14 @@ def embedding_map(
     return figure
 
 
-def spectrogram(waves: Any, *, title: str, sample_rate: int = 16_000) -> Figure:
-    """Draw the spectrogram of a wave ``(samples,)``, or of several by name."""
-    named = waves if isinstance(waves, Mapping) else {"": waves}
-    shape = {"columns": len(named)} if len(named) < 3 else {"rows": len(named)}
-    figure, axes = new_figure(title, height=0.8 + 3 * shape.get("rows", 1), **shape)
+def spectrogram(
+    waves: Mapping[str, Any], *, title: str, sample_rate: int = 16_000
+) -> Figure:
+    """Draw the spectrograms of waves ``(samples,)`` by name, side by side."""
+    figure, axes = new_figure(title, height=3.8, columns=len(waves))
     how = {"NFFT": 512, "noverlap": 352, "Fs": sample_rate, "cmap": "magma"}
     images, floor = [], np.random.default_rng(0)
-    for axis, (name, wave) in zip(axes, named.items(), strict=True):
+    for axis, (name, wave) in zip(axes, waves.items(), strict=True):
         wave = np.pad(_as_array(wave), (0, max(0, 1024 - len(wave))))
         wave = wave + 1e-6 * floor.standard_normal(len(wave))  # silence has a level
         images.append(axis.specgram(wave, **how)[3])
@@ -230,9 +219,8 @@ def heat_map(table: pd.DataFrame, *, title: str, label: str, **keywords: Any) ->
 
 
 def confusion_map(table: pd.DataFrame, *, title: str) -> Figure:
-    """Draw `metrics.confusion` as shares of the true class; counts are divided here."""
-    counted = all(kind.kind in "iu" for kind in table.dtypes)
-    shares = table.div(table.sum(axis=1).clip(lower=1), axis=0) if counted else table
+    """Draw the counts of `metrics.confusion` as shares of the true class."""
+    shares = table.div(table.sum(axis=1).clip(lower=1), axis=0)
     return heat_map(shares, title=title, label="share of the class", vmin=0, vmax=1)
 
 
@@ -254,20 +242,13 @@ def score_bars(
 
 
 def score_dots(
-    scores: pd.DataFrame,
-    *,
-    title: str,
-    means: pd.DataFrame | None = None,
-    highlight: Sequence[str] = (),
-    **look: Any,
+    scores: pd.DataFrame, *, title: str, highlight: Sequence[str] = (), **look: Any
 ) -> Figure:
     """Draw methods (rows) by test corpora (columns), the best mean on top.
 
-    A black tick is the mean of a row, or ``value`` in ``means``, with its ``low`` and
-    ``high``. ``highlight`` are shaded rows; ``look`` as in `score_bars`.
+    A black tick is a row's mean; ``highlight`` are shaded rows; ``look``: `score_bars`.
     """
-    plain = pd.DataFrame({"value": scores.mean(axis=1)})
-    means = plain if means is None else means.loc[scores.index]
+    means = pd.DataFrame({"value": scores.mean(axis=1)})
     figure, axis, means = _score_rows(means, title=title, **look)
     scores = scores.loc[means.index].rename(columns=str)
     rows, columns = np.indices(scores.shape).reshape(2, -1)
@@ -282,20 +263,15 @@ def score_dots(
     return figure
 
 
-def score_lines(
-    scores: pd.DataFrame, *, title: str, chance: float | None = None, label: str = "UAR"
-) -> Figure:
-    """Draw a line per column over a named index; equal rows (seeds) are averaged."""
+def score_lines(scores: pd.DataFrame, *, title: str) -> Figure:
+    """Draw UAR, a line per column over a named index; equal rows are averaged."""
     import seaborn as sns
 
     figure, (axis,) = new_figure(title, height=4.8)
     looks = styles(scores.columns)
     for name, look in looks.items():
         sns.lineplot(scores[name], markersize=9, errorbar="sd", ax=axis, **look)
-    axis.set(xlabel=scores.index.name, ylabel=label)
-    if chance is not None:
-        axis.axhline(chance, color=GREY, ls="--")
-        axis.set(ylabel=f"{label} (dashed: chance)")
+    axis.set(xlabel=scores.index.name, ylabel="UAR")
     add_legend(figure, looks)
     return figure
 

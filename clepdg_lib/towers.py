@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -30,10 +30,7 @@ class AudioTower(nn.Module):
     width: int  # D
     window_seconds: float  # the longest wave that is encoded in one piece
     config: dict[str, Any]  # from it, `build_audio_tower` makes the architecture
-
-    def encode(self, waves: Sequence[Tensor]) -> Tensor:
-        """Encode waves that fit a window: n tensors (samples,) -> (n, D)."""
-        raise NotImplementedError
+    encode: Callable[[Sequence[Tensor]], Tensor]  # n waves (samples,) -> (n, D)
 
     @torch.no_grad()
     def features(self, waves: Sequence[Tensor], *, batch_size: int = 32) -> Tensor:
@@ -57,11 +54,7 @@ class AudioTower(nn.Module):
 
 
 def cut_windows(wave: Tensor, n_samples: int) -> list[Tensor]:
-    """Cut a wave into at most 20 even windows; a short one stays whole.
-
-    >>> [len(w) for w in cut_windows(torch.zeros(25), 10)]
-    [10, 10, 10]
-    """
+    """Cut a wave into at most 20 even windows; a short one stays whole."""
     surplus = wave.numel() - n_samples
     if surplus <= 0:
         return [wave]
@@ -93,8 +86,11 @@ class WhisperTower(AudioTower):
         self.width = d_model
         self.window_seconds = n_positions * 2 * self.hop_length / self.sample_rate
         self.config = {"kind": "whisper", "n_blocks": n_blocks, "d_model": d_model}
-        self.config |= {"n_positions": n_positions, "n_mels": n_mels}
-        self.config["n_heads"] = n_heads
+        self.config |= {
+            "n_positions": n_positions,
+            "n_mels": n_mels,
+            "n_heads": n_heads,
+        }
         config = transformers.WhisperConfig(
             d_model=d_model,
             encoder_layers=n_blocks,
@@ -161,15 +157,10 @@ class HtsatTower(AudioTower):
 
 def build_audio_tower(config: dict[str, Any]) -> AudioTower:
     """Make the tower that `AudioTower.config` describes, weights still to be loaded."""
-    settings = dict(config)
-    kind = settings.pop("kind", None)
-    if kind == "whisper":
-        return WhisperTower(**settings)
-    if kind == "htsat":
-        audio_config = transformers.ClapAudioConfig(**settings["model"])
-        extractor = transformers.ClapFeatureExtractor(**settings["extractor"])
-        return HtsatTower(transformers.ClapAudioModel(audio_config), extractor)
-    raise ValueError(f"audio tower of kind {kind!r}; valid are 'whisper' and 'htsat'")
+    if config["kind"] == "whisper":
+        return WhisperTower(**{k: v for k, v in config.items() if k != "kind"})
+    model = transformers.ClapAudioModel(transformers.ClapAudioConfig(**config["model"]))
+    return HtsatTower(model, transformers.ClapFeatureExtractor(**config["extractor"]))
 
 
 class TextTower(nn.Module):
@@ -194,8 +185,7 @@ class TextTower(nn.Module):
         texts, limit = list(texts), self.max_tokens
         options = {"padding": True, "truncation": True, "max_length": limit}
         batch = self.tokenizer(texts, return_tensors="pt", **options)
-        cut = [texts[i] for i, x in enumerate(batch.encodings) if x.overflowing]
-        if cut:
+        if cut := [texts[i] for i, x in enumerate(batch.encodings) if x.overflowing]:
             counts = f"{len(cut)} of {len(texts)} prompts are cut to {limit} tokens"
             names = ", ".join(f"{text[:60]!r}..." for text in cut[:3])
             warnings.warn(f"{counts}, the most this tower takes: {names}", stacklevel=3)

@@ -11,7 +11,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 LIBRARY = PROJECT / "clepdg_lib"
 FILES = sorted(LIBRARY.rglob("*.py"))
 # The aim is 5,000 lines of library: lower the bound with every line that goes.
-MAX_LINES, MAX_FILES, MAX_TEST_LINES = 5_620, 34, 9_000
+MAX_LINES, MAX_FILES, MAX_TEST_LINES = 5_084, 34, 9_000
 # Room (a module or a package at the top of the library) -> rooms that it may import.
 NAVE = {"captions", "clap", "embeddings", "clep", "acpt", "transfer"}
 WINGS = {"audio", "corpora", "files", "towers"}
@@ -200,7 +200,8 @@ def test_nothing_imports_what_only_builds_or_tests():
 
 # What could run code that came in a file. Scripts and notebooks keep to it too.
 UNSAFE = re.compile(
-    r"\b(import|from) (pickle|cPickle|dill|cloudpickle|joblib|shelve|marshal)\b"
+    r"\b(import|from) (pickle|cPickle|dill|cloudpickle|shelve|marshal)\b"
+    r"|\bjoblib\.(load|dump)\b|from joblib import .*\b(load|dump)\b"
     r"|\bpickle\.\w|\btorch\.load\(|\b(read|to)_pickle\("
     r"|trust_remote_code ?= ?True"
     r"|allow_pickle ?= ?True|weights_only ?= ?False|\byaml\.(unsafe_)?load\("
@@ -224,6 +225,7 @@ def test_nothing_runs_code_from_files(path):
 def test_unsafe_code_would_be_noticed():
     unsafe = (
         "import pickle",
+        "from joblib import Parallel, load",
         "model = torch.load('x.pt')",
         "np.load(file, allow_pickle=True)",
         "AutoModel.from_pretrained(name, trust_remote_code=True)",

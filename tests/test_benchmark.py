@@ -81,7 +81,7 @@ def result(folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(benchmark, "load_clap", lambda _: word_clap())
         settings = ("loco", "shift", "supervised")
-        options = {"seeds": [0], "folder": folder, "progress": False}
+        options = {"seeds": [0], "folder": folder, "jobs": 1, "progress": False}
         return benchmark.run_benchmark(settings=settings, **options)
 
 

@@ -19,8 +19,6 @@ from clepdg_lib.clap import REVISIONS, load_clap
 from clepdg_lib.files import (
     CHECKSUMS,
     PROJECT,
-    ChangedFileError,
-    WriteError,
     data_root,
     verify_checksums,
     write_checksums,
@@ -230,7 +228,7 @@ def test_models_share_their_towers(tiny, tmp_path):
     assert loaded.fingerprint() == load_clap(tmp_path / "clap-mini").fingerprint()
     with (tmp_path / "clap-mini" / "text_tower.safetensors").open("ab") as weights:
         weights.write(b"x")
-    with pytest.raises(ChangedFileError, match="text_tower.safetensors differs"):
+    with pytest.raises(ValueError, match="text_tower.safetensors differs"):
         load_clap(folder)
     shutil.rmtree(tmp_path / "clap-mini")
     with pytest.raises(FileNotFoundError, match="clap-mini"):
@@ -247,7 +245,7 @@ def test_a_place_that_takes_no_files_is_found_before_weights_are_written(
     tiny, tmp_path
 ):
     (tmp_path / "file").write_text("here")
-    with pytest.raises(WriteError, match=r"made_with\.json was not written"):
+    with pytest.raises(OSError, match=r"made_with\.json was not written"):
         tiny.save(tmp_path / "file" / "model")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
@@ -269,7 +267,7 @@ def test_a_tampered_file_is_refused_by_its_name(folder, name):
     content = bytearray(file.read_bytes())
     content[-3] ^= 1  # one bit of the last weight, or of the text
     file.write_bytes(content)
-    with pytest.raises(ChangedFileError, match=f"{name} differs from its checksum"):
+    with pytest.raises(ValueError, match=f"{name} differs from its checksum"):
         load_clap(folder)
     file.unlink()
     lost = "unknown model" if name == "config.json" else f"{name} is .*missing"
@@ -285,7 +283,7 @@ def test_a_bundled_model_needs_its_checksums(tiny, tmp_path, monkeypatch):
     assert load_clap("clep-mini").name == "clep-mini"
     (target / CHECKSUMS).unlink()
     for name in ("clap-mini", "clep-mini"):
-        with pytest.raises(ChangedFileError, match="clap-mini/SHA256SUMS is missing"):
+        with pytest.raises(ValueError, match="clap-mini has.*SHA256SUMS is missing"):
             load_clap(name)
 
 

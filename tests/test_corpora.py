@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import os
 import shutil
 from pathlib import Path
@@ -16,18 +15,16 @@ import torch
 from clepdg_lib.audio import AudioError
 from clepdg_lib.captions import EMOTIONS
 from clepdg_lib.corpora import (
+    COLUMNS,
+    CORPORA,
+    SPLITS,
     Corpus,
     CorpusError,
-    catalogue,
     join_corpora,
     list_corpora,
     load_corpus,
-    readers,
     split_speakers,
-    table,
 )
-from clepdg_lib.corpora.readers import CORPORA
-from clepdg_lib.corpora.table import COLUMNS, SPLITS
 
 PUBLISHED = [name for name in CORPORA if name != "emosynth"]
 
@@ -51,6 +48,22 @@ def nowhere(monkeypatch):
 
 
 @pytest.fixture
+def load(monkeypatch, tmp_path_factory):
+    """Load a known corpus from any folder, and check that all its files are known."""
+
+    def load(name, folder, *, above=False, strict=True, **options):
+        home = folder if above else tmp_path_factory.mktemp("home")
+        if not above:
+            (home / name).symlink_to(folder)
+        monkeypatch.setenv("CLEPDG_CORPORA", str(home))
+        corpus = load_corpus(name, **options)
+        assert not strict or corpus.problems["known"].all()
+        return corpus
+
+    return load
+
+
+@pytest.fixture
 def people(make_corpus):
     """Two emotions, five speakers, two clips each."""
     return make_corpus(
@@ -64,16 +77,11 @@ def people(make_corpus):
     )
 
 
-@pytest.mark.parametrize("module", [readers, table, catalogue])
-def test_examples_in_docstrings(module):
-    assert doctest.testmod(module).failed == 0
-
-
 # --- published corpora, as their owners lay them out ----------------------------
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
-def test_ravdess(make_corpus, write_wave, suffix, caplog):
+def test_ravdess(make_corpus, write_wave, suffix, caplog, load):
     root = make_corpus(
         f"Actor_01/03-01-05-02-01-01-01.{suffix}",
         f"Actor_02/03-01-08-01-02-01-02.{suffix}",
@@ -82,17 +90,17 @@ def test_ravdess(make_corpus, write_wave, suffix, caplog):
         f"Actor_07/03-01-03-01-02-02-07.{suffix}",  # the owners' duplicate
     )
     write_wave(root / f"nested/Actor_01/03-01-05-02-01-01-01.{suffix}")
-    with pytest.raises(CorpusError, match="another clip of this name"):
-        load_corpus("ravdess", root=root, strict=True)
+    twice = problems(load("ravdess", root, strict=False), known=False)
+    assert list(twice.values()) == ["another clip of this name is read"]
+    caplog.clear()
     shutil.rmtree(root / "nested")
-    corpus = load_corpus("ravdess", root=root, strict=True)
+    corpus = load("ravdess", root)
     assert rows(corpus, "clip", "emotion", "speaker", "sex")[:2] == [
         ("Actor_01/03-01-05-02-01-01-01", "angry", "ravdess-01", "male"),
         ("Actor_02/03-01-08-01-02-01-02", "surprised", "ravdess-02", "female"),
     ]
     assert len(corpus) == 3 and set(corpus.clips["language"]) == {"English"}
     assert set(corpus.clips["domain"]) == {"ravdess"}
-    assert corpus.licence == "CC BY-NC-SA 4.0" and "Livingstone" in corpus.citation
     assert sorted(problems(corpus, known=True).values()) == [
         "same recording as 03-01-03-01-02-01-07",
         "video or song",
@@ -100,7 +108,7 @@ def test_ravdess(make_corpus, write_wave, suffix, caplog):
     assert not caplog.records  # documented by the owners: no warning
 
 
-def test_tess(make_corpus):
+def test_tess(make_corpus, load):
     root = make_corpus(
         "OAF_angry/OAF_back_angry.wav",
         "OAF_Pleasant_surprise/OAF_back_ps.wav",
@@ -108,7 +116,7 @@ def test_tess(make_corpus):
         "YAF_fear/YAF_young_fear.wav",
         folder="TESS Toronto emotional speech set data",
     )
-    corpus = load_corpus("tess", root=root.parent, strict=True)
+    corpus = load("tess", root.parent, above=True)
     assert rows(corpus, "emotion", "speaker", "sex", "text")[1:3] == [
         ("fearful", "tess-YA", "female", "young"),
         ("neutral", "tess-OA", "female", "bite"),
@@ -117,34 +125,31 @@ def test_tess(make_corpus):
     assert set(corpus.clips["split"]) == {"train", "test"}  # of two speakers
 
 
-def test_emodb_and_its_laryngograph_signals(make_corpus, caplog):
+def test_emodb_and_its_laryngograph_signals(make_corpus, caplog, load):
     root = make_corpus(
         *(f"wav/03a01{letter}a.wav" for letter in "WLEAFTN"),
         *(f"laryngo/03a01{letter}a.wav" for letter in "WLEAFTN"),
         "elsewhere/08a01Wa.wav",
     )
     (root / "erkennung.txt").write_text("not audio")
-    corpus = load_corpus("emodb", root=root)
+    corpus = load("emodb", root, strict=False)
     names = [f"wav/03a01{letter}a" for letter in "WLEAFTN"]
     labels = ["angry", "bored", "disgusted", "fearful", "happy", "sad", "neutral"]
     assert rows(corpus, "clip", "emotion") == sorted(zip(names, labels, strict=True))
     assert set(rows(corpus, "speaker", "sex")) == {("emodb-03", "male")}
-    report = corpus.report()
-    assert report.loc[0, "files"] == 7 and report.loc[0, "known"]
-    assert report.loc[0, "first"].endswith("laryngo/03a01Aa.wav")
+    assert corpus.report().max() == 7
+    assert "03a01Aa.wav" in problems(corpus, known=True)
     assert problems(corpus, known=False) == {
         "08a01Wa.wav": "lies outside the folder wav"
     }
     assert len(caplog.records) == 1 and "1 files left out" in caplog.text
-    with pytest.raises(CorpusError, match="1 files.*strict=False"):
-        load_corpus("emodb", root=root, strict=True)
 
 
-def test_emotale_has_bilingual_speakers(make_corpus):
+def test_emotale_has_bilingual_speakers(make_corpus, load):
     names = ("DK_004_A_5", "EN_004_B_1", "DK_001_H_2", "EN_003_N_2")
     root = make_corpus(*(f"wav/{name}.wav" for name in names))
     (root / "speaker_info.csv").write_text("speaker,gender,age\n001,F,22\n004,M,24\n")
-    corpus = load_corpus("emotale", root=root, strict=True)
+    corpus = load("emotale", root)
     assert rows(corpus, "emotion", "speaker", "sex", "language", "sentence") == [
         ("angry", "emotale-004", "male", "Danish", 5),
         ("bored", "emotale-004", "male", "English", 1),
@@ -153,7 +158,7 @@ def test_emotale_has_bilingual_speakers(make_corpus):
     ]
 
 
-def test_nemo(make_corpus):
+def test_nemo(make_corpus, load):
     root = make_corpus(
         "samples/EB0_fear_74.opus.wav", "samples/EB0_fear_74.wav", "samples/KS0_x.wav"
     )
@@ -163,7 +168,7 @@ def test_nemo(make_corpus):
         "EB0_anger_75.wav\tanger\tBaza.\tbaza\tEB0\tfemale\t27\n",
         encoding="utf-8",
     )
-    corpus = load_corpus("nemo", root=root)
+    corpus = load("nemo", root, strict=False)
     assert rows(corpus, "emotion", "speaker", "sex", "language", "text") == [
         ("fearful", "nemo-EB0", "female", "Polish", "Życie.")
     ]
@@ -172,7 +177,7 @@ def test_nemo(make_corpus):
     assert reasons["KS0_x.wav"] == "not listed in data.tsv"
 
 
-def test_cremad(make_corpus):
+def test_cremad(make_corpus, load):
     root = make_corpus(
         "AudioWAV/1001_DFA_ANG_XX.wav",
         "AudioWAV/1002_IEO_HAP_HI.wav",
@@ -184,7 +189,7 @@ def test_cremad(make_corpus):
         "ActorID,Age,Sex,Race,Ethnicity\n1001,51,Male,Caucasian,Not Hispanic\n"
         "1002,21,Female,Caucasian,Not Hispanic\n"
     )
-    corpus = load_corpus("cremad", root=root.parent, strict=True)
+    corpus = load("cremad", root.parent, above=True)
     assert rows(corpus, "emotion", "speaker", "sex", "sentence", "intensity") == [
         ("angry", "cremad-1001", "male", "DFA", "XX"),
         ("happy", "cremad-1002", "female", "IEO", "HI"),
@@ -193,9 +198,9 @@ def test_cremad(make_corpus):
 
 
 @pytest.mark.parametrize("form", ["AudioData/{}/{}.wav", "ALL/{}_{}.wav"])
-def test_savee(make_corpus, form):
+def test_savee(make_corpus, form, load):
     root = make_corpus(*(form.format("DC", n) for n in ("a01", "d01", "sa01", "su01")))
-    corpus = load_corpus("savee", root=root, strict=True)
+    corpus = load("savee", root)
     assert corpus.emotions == ("angry", "disgusted", "sad", "surprised")
     assert set(rows(corpus, "speaker", "sex")) == {("savee-DC", "male")}
 
@@ -221,33 +226,33 @@ def iemocap(make_corpus):
 
 
 @pytest.mark.parametrize("above", [False, True])
-def test_iemocap(iemocap, above):
-    root = iemocap.parent if above else iemocap
+def test_iemocap(iemocap, above, load):
+    root = {"folder": iemocap.parent if above else iemocap, "above": above}
     shutil.copy(
         iemocap / "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt",
         iemocap / "Session1/dialog/EmoEvaluation/._Ses01F_impro01.txt",
     )
-    corpus = load_corpus("iemocap", root=root, strict=True)
+    corpus = load("iemocap", **root)
     assert rows(corpus, "emotion", "speaker", "sex") == [
         ("excited", "iemocap-Ses01M", "male"),
         ("neutral", "iemocap-Ses01F", "female"),
         ("undecided", "iemocap-Ses01F", "female"),
     ]
     for key in ("exc", "excited", "Excitement"):  # as written, or normalised
-        mapped = load_corpus("iemocap", root=root, emotion_map={key: "Happy"})
+        mapped = load("iemocap", **root, emotion_map={key: "Happy"})
         assert mapped.select(emotions=EMOTIONS).emotions == ("happy", "neutral")
 
 
-def test_iemocap_reports_labels_and_recordings_without_a_partner(iemocap):
+def test_iemocap_reports_labels_and_recordings_without_a_partner(iemocap, load):
     labels = iemocap / "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt"
     labels.write_text(labels.read_text().replace("impro01_M000", "impro01_M009"))
-    corpus = load_corpus("iemocap", root=iemocap)
+    corpus = load("iemocap", iemocap, strict=False)
     reasons = problems(corpus)
     assert len(corpus) == 2 and "M009" in reasons["Ses01F_impro01.txt"]
     assert "EmoEvaluation" in reasons["Ses01F_impro01_M000.wav"]
     shutil.rmtree(iemocap / "Session1/dialog")
     with pytest.raises(CorpusError, match="EmoEvaluation.*full release"):
-        load_corpus("iemocap", root=iemocap)
+        load("iemocap", iemocap, strict=False)
 
 
 def meld_table(*turns):
@@ -255,7 +260,7 @@ def meld_table(*turns):
     return "\n".join([head, *(f"{i},{turn},8" for i, turn in enumerate(turns))])
 
 
-def test_meld_with_files_that_macos_leaves_behind(make_corpus):
+def test_meld_with_files_that_macos_leaves_behind(make_corpus, load):
     root = make_corpus(
         "train/train_splits/dia0_utt0.wav",
         "train/train_splits/dia0_utt1.wav",
@@ -271,7 +276,7 @@ def test_meld_with_files_that_macos_leaves_behind(make_corpus):
     dev, test = "What?,Joey,surprise,negative,0,0", "Oh.,Ross,sadness,negative,0,0"
     (root / "dev_sent_emo.csv").write_text(meld_table(dev))
     (root / "test_sent_emo.csv").write_text(meld_table(test))
-    corpus = load_corpus("meld", root=root, strict=True)
+    corpus = load("meld", root)
     assert rows(corpus, "clip", "emotion", "speaker", "text", "owners_split") == [
         ("dev_splits_complete/dia0_utt0", "surprised", "meld-Joey", "What?", "dev"),
         (
@@ -286,22 +291,22 @@ def test_meld_with_files_that_macos_leaves_behind(make_corpus):
     assert problems(corpus)["._train_sent_emo.csv"] == "hidden file or folder"
 
 
-def test_a_corpus_without_sound_files_is_refused(tmp_path):
+def test_a_corpus_without_sound_files_is_refused(tmp_path, load):
     (tmp_path / "train_sent_emo.csv").write_text(meld_table("Hi,Joey,joy,positive,0,0"))
     with pytest.raises(CorpusError, match="lacks sound files.*convert video"):
-        load_corpus("meld", root=tmp_path)
+        load("meld", tmp_path, strict=False)
 
 
-def test_emogator_keeps_thirty_categories_unless_mapped(make_corpus):
+def test_emogator_keeps_thirty_categories_unless_mapped(make_corpus, load):
     root = make_corpus(*(f"data/mp3/000001-{c:02d}-1.wav" for c in range(1, 31)))
-    corpus = load_corpus("emogator", root=root, strict=True)
+    corpus = load("emogator", root)
     assert len(corpus.emotions) == 30 and "happy" not in corpus.emotions
     names = dict(corpus.clips[["clip", "emotion"]].to_numpy())
     wanted = {"02": "amusement", "03": "angry", "18": "neutral", "23": "romantic love"}
     assert {key: names[f"data/mp3/000001-{key}-1"] for key in wanted} == wanted
     bursts = ("amusement", "ecstasy", "elation", "triumph")
     mapping = dict.fromkeys(bursts, "happy")
-    four = load_corpus("emogator", root=root, emotion_map=mapping)
+    four = load("emogator", root, emotion_map=mapping)
     four = four.select(emotions=EMOTIONS)
     assert four.emotions == EMOTIONS and len(four.select(emotions="happy")) == 4
 
@@ -314,7 +319,7 @@ def test_emosynth_is_read_from_its_table(make_corpus, monkeypatch):
         "audio/y.ogg,y,sad,1,v2,male,espeak,hall,test,Hello.,1.5\n"
     )
     monkeypatch.setenv("CLEPDG_DATA", str(root.parent))
-    corpus = load_corpus("emosynth", strict=True)
+    corpus = load_corpus("emosynth")
     assert rows(corpus, "clip", "domain", "split", "speaker", "language", "engine") == [
         ("x", "street", "train", "v1", "English", "flite"),
         ("y", "hall", "test", "v2", "English", "espeak"),
@@ -333,10 +338,8 @@ def test_a_folder_of_emotions_and_speakers(people, caplog):
     assert set(corpus.clips["split"]) == set(SPLITS)
     assert list(corpus.clips.columns[: len(COLUMNS)]) == list(COLUMNS)
     assert corpus.clips["path"].map(os.path.isabs).all()
-    load_corpus(people, emotion_map={"angry": "furious", "wrath": "angry"})
-    assert "emotion_map has ['wrath']" in caplog.text
-    with pytest.raises(CorpusError, match="wrath"):
-        load_corpus(people, emotion_map={"wrath": "angry"}, strict=True)
+    mapped = load_corpus(people, emotion_map={"anger": "furious"})
+    assert mapped.emotions == ("furious", "sad") and not caplog.records
 
 
 def test_clips_without_a_speaker_stay_in_one_split(make_corpus):
@@ -369,10 +372,10 @@ def test_an_unknown_label_is_left_out_unless_mapped(make_corpus, caplog):
     reason = problems(corpus, known=False)["a.wav"]
     assert reason == "emotion 'angyr' is unknown; pass emotion_map={'angyr': ...}"
     assert reason in caplog.text
-    with pytest.raises(CorpusError, match="2 files left out"):
-        load_corpus(root, strict=True)
+    assert "2 files left out" in caplog.text
     mapping = {"ANGYR": "Anger", "unhappy": "unhappy"}
-    mapped = load_corpus(root, emotion_map=mapping, strict=True)
+    mapped = load_corpus(root, emotion_map=mapping)
+    assert not len(mapped.problems)
     assert mapped.emotions == ("angry", "calm", "sad", "unhappy")
 
 
@@ -381,7 +384,7 @@ def test_an_unknown_label_is_left_out_unless_mapped(make_corpus, caplog):
 )
 def test_folders_without_an_emotion_name_the_ways_out(make_corpus, file):
     root = make_corpus(f"{file}.wav")
-    ways = "pass emotion_map={'.*clips.csv.*emodb.*loaded by name, with root="
+    ways = "pass emotion_map={'.*clips.csv.*emodb.*loaded by name"
     with pytest.raises(CorpusError, match=ways):
         load_corpus(root)
 
@@ -404,7 +407,8 @@ def test_every_file_that_is_not_read_is_reported(make_corpus, tmp_path, caplog):
     }
     assert "4 files left out" in caplog.text
     (root / "clips.csv").write_text("path,emotion\nsad/f.aiff,sad\n")
-    listed = load_corpus(root, strict=True)  # the list is its author's choice
+    listed = load_corpus(root)  # the list is its author's choice
+    assert listed.problems["known"].all()
     assert rows(listed, "clip") == [("sad/f",)] and "f.aiff" not in problems(listed)
 
 
@@ -507,9 +511,7 @@ def test_a_report_counts_by_reason(make_corpus):
     lines = ["path,emotion", "a.wav,sad", "b.wav,sad", "c.wav,sad"]
     (root / "list.csv").write_text("\n".join(lines) + "\n")
     report = load_corpus(root / "list.csv").report()
-    assert report.iloc[0].tolist() == [
-        *("line # of list.csv: no such file", 2, False, str(root / "b.wav"))
-    ]
+    assert report.to_dict() == {"line # of list.csv: no such file": 2}
     assert len(load_corpus(make_corpus("sad/a.wav", folder="fine")).report()) == 0
 
 
@@ -521,19 +523,18 @@ def test_folders_are_found_whatever_their_case(make_corpus, monkeypatch, folder)
     root = make_corpus("wav/03a01Fa.wav", folder=folder)
     monkeypatch.setenv("CLEPDG_CORPORA", str(root.parent))
     assert load_corpus("EmoDB").name == "emodb"
-    assert len(load_corpus("emodb", root=root)) == 1
-    assert len(load_corpus("emodb", root=root.parent)) == 1
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_a_corpus_that_is_not_here(name, tmp_path, monkeypatch):
+def test_a_corpus_that_is_not_here(name, tmp_path, load, monkeypatch):
+    (tmp_path / "empty").mkdir()
     monkeypatch.setenv("CLEPDG_CORPORA", str(tmp_path))
     with pytest.raises(CorpusError) as error:
         load_corpus(name)
     for part in (name, str(tmp_path), "CLEPDG_CORPORA", CORPORA[name]["citation"]):
         assert part in str(error.value)
     with pytest.raises(CorpusError):
-        load_corpus(name, root=tmp_path)  # empty
+        load(name, tmp_path / "empty")
     with pytest.raises(CorpusError, match=r"no usable clip.*\.wav"):
         load_corpus(tmp_path)
 
@@ -556,12 +557,11 @@ def test_select_narrows_and_names_what_it_does_not_have(people):
     assert corpus.select(emotions="sad").emotions == ("sad",)
     assert len(corpus.select(speakers=["anna", "bert"])) == 8
     assert len(corpus.select(splits="test", emotions=EMOTIONS)) < len(corpus)
-    assert len(corpus.select(exclude_domains="people")) == 0
-    assert len(corpus.select(corpora="people")) == 20
+    assert len(corpus.select(domains="people")) == 20
     with pytest.raises(CorpusError, match="no emotion.*'sadd'.*angry, sad"):
         corpus.select(emotions=["sadd"])
     with pytest.raises(CorpusError, match="no domain.*'moon'.*people"):
-        corpus.select(exclude_domains="moon")
+        corpus.select(domains="moon")
     with pytest.raises(CorpusError, match="no split.*'dev'"):
         corpus.select(splits="dev")
 
@@ -598,11 +598,9 @@ def test_a_recording_in_two_splits_is_on_one_side_only(make_corpus):
     parts = [Corpus(name, clips) for name, clips in zip(("1", "2"), sides, strict=True)]
     with pytest.raises(CorpusError, match="3 files are also, byte for byte.*'drop'"):
         join_corpora(*parts)
-    with pytest.raises(CorpusError, match="'raise' or 'drop'"):
-        join_corpora(*parts, doubles="keep")
     both = join_corpora(*parts, doubles="drop")
     assert sorted(both.clips["clip"]) == ["angry/carl/d", "sad/anna/a", "sad/bert/c"]
-    assert both.report()["files"].sum() == 3
+    assert both.report().sum() == 3
     copies = both.problems["path"].str.contains("copy.wav")
     assert (
         f"same recording as {one / 'sad/anna/a.wav'}"
@@ -610,20 +608,16 @@ def test_a_recording_in_two_splits_is_on_one_side_only(make_corpus):
     )
 
 
-def test_joined_corpora_keep_their_speakers_apart(make_corpus):
-    one = load_corpus("emodb", root=make_corpus("wav/03a01Fa.wav", folder="one"))
-    two = load_corpus(
-        "ravdess", root=make_corpus("Actor_03/03-01-05-02-01-01-03.wav", folder="two")
-    )
+def test_joined_corpora_keep_their_speakers_apart(make_corpus, load):
+    one = load("emodb", make_corpus("wav/03a01Fa.wav", folder="one"))
+    two = load("ravdess", make_corpus("Actor_03/03-01-05-02-01-01-03.wav", folder="2"))
     both = join_corpora(one, two)
     assert len(both) == 2 and both.clips["speaker"].nunique() == 2
-    assert both.name == "emodb+ravdess" and "free for research" in both.licence
+    assert both.name == "emodb+ravdess"
     assert both.clips["text"].tolist() == ["", ""]
-    assert len(both.select(corpora="emodb")) == 1
+    assert list(both.clips["corpus"]) == ["emodb", "ravdess"]
     with pytest.raises(CorpusError, match="more than once"):
         join_corpora(one, one)
-    with pytest.raises(CorpusError, match="at least one"):
-        join_corpora()
     other = Corpus("again", two.clips.assign(corpus="again", split="test"))
     with pytest.raises(CorpusError, match="more than one split"):
         join_corpora(two, other)
@@ -691,7 +685,8 @@ def test_the_real_recordings_are_all_there(name, real_corpora, monkeypatch):
     if not (real_corpora / name).is_dir():
         pytest.skip(f"{name} is not in {real_corpora}")
     monkeypatch.setenv("CLEPDG_CORPORA", str(real_corpora))
-    corpus = load_corpus(name, strict=True)
+    corpus = load_corpus(name)
+    assert corpus.problems["known"].all()
     n_clips, n_speakers, counts = REAL[name]
     assert len(corpus) == n_clips and corpus.clips["clip"].is_unique
     assert corpus.clips["speaker"].nunique() == n_speakers

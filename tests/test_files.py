@@ -82,11 +82,11 @@ def test_a_failed_write_is_explained_and_changes_nothing(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, step, fail)
-    with pytest.raises(files.WriteError, match=f"note.txt was not.*{remedy}") as error:
+    with pytest.raises(OSError, match=f"note.txt was not.*{remedy}") as error:
         files.write_atomically(target, "new")
     assert error.value.errno == number and target.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["note.txt"]
-    with pytest.raises(files.WriteError, match="was not written"):
+    with pytest.raises(OSError, match="was not written"):
         files.write_atomically(target / "below.txt", "new")  # a file is no folder
 
 
@@ -140,10 +140,12 @@ def test_a_folder_that_changed_is_refused_by_name(tmp_path):
     files.refuse_changed(tmp_path)
     (tmp_path / "b.bin").write_text("other")
     (tmp_path / "c.py").write_text("")
-    with pytest.raises(
-        files.ChangedFileError, match="b.bin differs.*c.py is not listed"
-    ):
+    with pytest.raises(ValueError, match="b.bin differs.*c.py is not listed"):
         files.refuse_changed(tmp_path)
+    (tmp_path / files.CHECKSUMS).unlink()
+    files.refuse_changed(tmp_path)
+    with pytest.raises(ValueError, match="SHA256SUMS is missing"):
+        files.refuse_changed(tmp_path, required=True)
 
 
 # ------------------------------------------------------------------ arrays
@@ -217,11 +219,11 @@ def test_what_computes_is_named_and_nobody_else():
     assert len(user) < 5 or user not in text
 
 
-def test_a_missing_package_and_other_code_show(monkeypatch, tmp_path):
-    before = files.versions()["code"]
-    (tmp_path / "clepdg_lib" / "audio").mkdir(parents=True)
-    (tmp_path / "clepdg_lib" / "audio" / "a.py").write_text("x = 1\n")
+def test_other_code_or_data_of_the_library_shows(monkeypatch, tmp_path):
+    codes = {files.versions()["code"]}
     monkeypatch.setattr(files, "PROJECT", tmp_path)
-    monkeypatch.setattr(files, "PACKAGES", ("no-such-package-at-all",))
-    assert files.versions()["no-such-package-at-all"] == "not installed"
-    assert files.versions()["code"] != before
+    (tmp_path / "clepdg_lib" / "audio").mkdir(parents=True)
+    for name in ("a.py", "a.json", "note.txt"):
+        (tmp_path / "clepdg_lib" / "audio" / name).write_text("{}")
+        codes.add(files.versions()["code"])
+    assert len(codes) == 3  # notes do not count

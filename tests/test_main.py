@@ -35,8 +35,8 @@ def benchmark_calls(monkeypatch):
     """Stand in for the benchmark: keep what it is asked for."""
     calls = []
 
-    def run_benchmark(*, settings, seeds, folder, progress):
-        calls.append((settings, seeds, folder, progress))
+    def run_benchmark(*, settings, seeds, progress):
+        calls.append((settings, seeds, progress))
         return {"seeds": seeds, "rows": [{"method": "chance", "uar": 0.25}]}
 
     stand_in = types.ModuleType("clepdg_lib.evaluation.benchmark")
@@ -74,11 +74,7 @@ def test_every_command_explains_itself_and_its_options(command, capsys):
     assert f"clepdg_lib {command}" in capsys.readouterr().out
 
 
-def test_the_version_is_that_of_the_project(capsys):
-    with pytest.raises(SystemExit) as end:
-        main(["--version"])
-    assert end.value.code == 0
-    assert capsys.readouterr().out.strip() == clepdg_lib.__version__
+def test_the_version_is_that_of_the_project():
     pyproject = (PROJECT / "pyproject.toml").read_text(encoding="utf-8")
     assert f'\nversion = "{clepdg_lib.__version__}"\n' in pyproject
 
@@ -89,7 +85,6 @@ def test_the_version_is_that_of_the_project(capsys):
         ([], "required: COMMAND"),
         (["bench"], "invalid choice: 'bench'"),
         (["embed", "emosynth"], "required: --out"),
-        (["finetune", "emosynth", "--out", "x", "--steps", "many"], "invalid int"),
         (["benchmark", "--json", "x", "--settings", "loc"], "invalid choice: 'loc'"),
         (["benchmark", "--json", "x", "--seeds", "0.5"], "invalid int value: '0.5'"),
         (["embed", "emosynth", "--out", "x", "--epochs", "3"], "unrecognized"),
@@ -168,25 +163,25 @@ def test_two_processes_write_the_same_embeddings_as_one(model, clips, tmp_path):
 
 
 # ---------------------------------------------------------------- finetune
-def test_finetune_saves_a_model_that_loads_and_its_steps_matter(
+def test_finetune_saves_a_model_that_loads_and_is_the_same_each_time(
     model, clips, tmp_path, capsys
 ):
-    weights = []
-    for name, steps in (("one", 5), ("again", 5), ("other", 12)):
+    weights = [load_clap(model).audio_projection.weight]
+    for name in ("one", "again"):
         out = str(tmp_path / name)
         line = ["finetune", str(clips), "--model", str(model), "--out", out]
-        assert main([*line, "--steps", str(steps)]) == 0
+        assert main(line) == 0
         assert f"load_clap({out!r})" in capsys.readouterr().out
         weights.append(load_clap(out).audio_projection.weight)
-    assert weights[0].equal(weights[1]) and not weights[0].equal(weights[2])
+    assert weights[1].equal(weights[2]) and not weights[0].equal(weights[1])
 
 
-def test_finetune_refuses_its_settings_before_it_loads_anything(tmp_path, capsys):
-    line = ["finetune", "no-corpus", "--model", "no-model", "--out", tmp_path / "new"]
-    assert "max_iterations is -1" in error(capsys, *line, "--steps", -1)
+def test_finetune_refuses_a_folder_of_other_things_before_it_loads_anything(
+    tmp_path, capsys
+):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "mine.txt").write_text("keep")
-    line[-1] = tmp_path / "notes"
+    line = ["finetune", "no-corpus", "--model", "no-model", "--out", tmp_path / "notes"]
     assert "exists and is no model; choose a new folder" in error(capsys, *line)
 
 
@@ -194,11 +189,11 @@ def test_finetune_refuses_its_settings_before_it_loads_anything(tmp_path, capsys
 def test_benchmark_writes_what_it_returns(benchmark_calls, tmp_path, capsys):
     file = tmp_path / "new" / "result.json"
     assert main(["benchmark", "--json", str(file)]) == 0
-    assert benchmark_calls == [(SETTINGS, [0, 1, 2, 3, 4], None, True)]
+    assert benchmark_calls == [(SETTINGS, [0, 1, 2, 3, 4], True)]
     assert json.loads(file.read_text())["rows"][0]["method"] == "chance"
     line = ["benchmark", "--json", str(file), "--settings", "loco", "shift"]
-    assert main([*line, "--seeds", "7", "--features", str(tmp_path)]) == 0
-    assert benchmark_calls[1] == (["loco", "shift"], [7], tmp_path, True)
+    assert main([*line, "--seeds", "7"]) == 0
+    assert benchmark_calls[1] == (["loco", "shift"], [7], True)
     assert json.loads(file.read_text())["seeds"] == [7]
 
 

@@ -9,6 +9,7 @@ from sklearn.preprocessing import StandardScaler
 
 from clepdg_lib.evaluation.metrics import uar
 from clepdg_lib.evaluation.probes import (
+    STRENGTH,
     fit_probe,
     linear_probe,
     proxy_a_distance,
@@ -37,10 +38,10 @@ def test_a_probe_is_scikit_learns_pipeline(classes):
     x = cloud(len(labels))
     x[:, 3] = 7.0  # a constant column says nothing
     model = make_pipeline(
-        StandardScaler(), LogisticRegression(C=1 / (0.1 * len(x)), max_iter=2000)
+        StandardScaler(), LogisticRegression(C=1 / (STRENGTH * len(x)), max_iter=2000)
     )
     model.fit(x, labels)
-    probe = fit_probe(x, labels, strength=0.1)
+    probe = fit_probe(x, labels)
     assert np.allclose(probe.predict_proba(x), model.predict_proba(x), atol=1e-4)
     assert (probe.predict(x) == model.predict(x)).all()
     assert probe.classes_.tolist() == sorted(classes)

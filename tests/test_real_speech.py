@@ -87,8 +87,11 @@ def test_unknown_names_are_answered_with_the_known_ones(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["emodb", "emotale"])
-def test_recordings_give_the_shipped_features(everything, real_corpora, name):
-    corpus, shipped = load_corpus(name, root=real_corpora), everything.clips
+def test_recordings_give_the_shipped_features(
+    everything, real_corpora, name, monkeypatch
+):
+    monkeypatch.setenv("CLEPDG_CORPORA", str(real_corpora))
+    corpus, shipped = load_corpus(name), everything.clips
     tower = load_clap("clap-mini").audio_tower
     rows = [0, len(corpus) // 2, len(corpus) - 1]
     found = tower.features([prepare(corpus.read(i)) for i in rows])

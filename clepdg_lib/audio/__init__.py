@@ -5,9 +5,9 @@ from typing import Any
 
 _NAMES = {
     "places": "CHANNELS ENVIRONMENTS NOISES ROOMS Environment describe_environment "
-    "noise place random_environment room_response",
-    "waves": "LEVEL_DB SAMPLE_RATE SILENCE_DB AudioError as_clips as_wave check_rate "
-    "is_silent level prepare read_audio read_recording resample rms_db trim",
+    "place random_environment",
+    "waves": "LEVEL_DB SAMPLE_RATE AudioError as_clips as_wave check_rate is_silent "
+    "level prepare read_audio read_recording resample rms_db trim",
 }
 _HOME_OF = {name: home for home, names in _NAMES.items() for name in names.split()}
 __all__ = sorted(_HOME_OF)
@@ -15,6 +15,5 @@ __all__ = sorted(_HOME_OF)
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
-        valid = ", ".join(__all__)
-        raise AttributeError(f"{__name__} has no attribute {name!r}; it has {valid}")
+        raise AttributeError(f"{__name__} has no {name!r}; it has {__all__}")
     return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)

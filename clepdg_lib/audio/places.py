@@ -5,9 +5,11 @@ An environment is physical; an acoustic *context*, in `acpt`, is learned.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Generator, Tensor
@@ -18,19 +20,13 @@ from torchaudio.functional import mu_law_decoding, mu_law_encoding
 from clepdg_lib.audio.waves import SAMPLE_RATE, as_wave, check_rate, is_silent, level
 
 CPU = {"dtype": torch.float32, "device": "cpu"}  # whatever the defaults are
-# RT60 in seconds: furnished rooms, classrooms and offices, halls and churches
-# (ranges as in ISO 3382-2 surveys and the ACE challenge's rooms).
+# RT60 in seconds, as in surveys by ISO 3382-2 and in the ACE challenge's rooms
 ROOM_RT60 = {"small": (0.15, 0.4), "medium": (0.4, 0.9), "large": (1.0, 2.4)}
 ROOMS = ("none", *ROOM_RT60)
 BAND_HZ = {"telephone": ((200, 400), (2800, 3800)), "radio": ((100, 300), (3800, 5500))}
 CHANNELS = ("full", *BAND_HZ)
-# fmt: off
-NOISES = {  # kind -> what a caption calls it
-    "white": "hiss", "pink": "rushing air", "hum": "electric hum",
-    "traffic": "traffic noise", "babble": "background chatter", "fan": "fan noise",
-    "rain": "rain", "wind": "wind", "clicks": "typing", "music": "background music",
-}
-# fmt: on
+_DATA = json.loads(Path(__file__).with_suffix(".json").read_text("utf-8"))
+NOISES: dict[str, str] = _DATA["noises"]  # kind -> what a caption calls it
 
 
 def _check_choice(what: str, value: str, valid: tuple) -> None:
@@ -60,17 +56,7 @@ class Environment:
         _check_choice("channel", self.channel, CHANNELS)
 
 
-# fmt: off
-_TABLE = (  # the fields of `Environment`, in their order
-    ("studio", "in a quiet studio", "none", 0, 20, "pink", 45),
-    ("telephone", "over the telephone", "small", 0.2, 10, "white", 18,
-     300, 3400, 2.5, "telephone"),
-    ("living room", "in a living room", "small", 0.5, -3, "fan", 10, 0, 6500, -2.5),
-    ("street", "in a busy street", "none", 0, 20, "traffic", 2, 150, 8000, 2),
-    ("hall", "in a large hall", "large", 2.2, -8, "pink", 16, 100, 5000, -3.5),
-)
-# fmt: on
-ENVIRONMENTS = {row[0]: Environment(*row) for row in _TABLE}
+ENVIRONMENTS = {k: Environment(k, **x) for k, x in _DATA["environments"].items()}
 
 
 def place(
@@ -83,13 +69,9 @@ def place(
 ) -> Tensor:
     """Put a wave (n,) into an environment: the room, then the noise, then the channel.
 
-    Args:
-        generator: Draws the room's echoes and the noise.
-        severity: From 0 (untouched) through 1 (as described) to 3. It multiplies the
-            amplitude of reverberation and noise, and its root the octaves cut off.
-
-    Returns:
-        (n,) float32, levelled to -26 dB; a silent clip comes back as it is.
+    The generator draws echoes and noise. Severity, from 0 (untouched) through 1 (as
+    described) to 3, multiplies the amplitude of reverberation and noise; its root, the
+    octaves cut off. The result is at -26 dB; a silent clip comes back as it is.
     """
     wave, rate = as_wave(wave), check_rate(sample_rate)
     if not isinstance(environment, Environment):
@@ -100,7 +82,7 @@ def place(
     if severity == 0 or is_silent(wave):
         return wave.clone()  # no ratio to a voice that is not there
     harder_db, root = 20 * math.log10(severity), math.sqrt(severity)
-    how = {"generator": generator, "sample_rate": rate}
+    how = {"generator": generator, "rate": rate}
     if environment.rt60_seconds > 0:
         ratio_db = environment.direct_to_reverb_db - harder_db
         wave = convolve(wave, room_response(environment.rt60_seconds, ratio_db, **how))
@@ -112,7 +94,7 @@ def place(
     share = environment.high_hz / nyquist if environment.high_hz < 8000 else 1.0
     band_hz = environment.low_hz * root, nyquist * min(1.0, share) ** root
     tilt_db = environment.tilt_db * severity
-    wave = level(filter_band(wave, band_hz=band_hz, tilt_db=tilt_db, sample_rate=rate))
+    wave = level(filter_band(wave, band_hz, tilt_db=tilt_db, rate=rate))
     if environment.channel == "telephone":  # as in ITU-T G.711
         with torch.device("cpu"):  # where these two make their constants
             wave = mu_law_decoding(mu_law_encoding(wave.clamp(-1, 1), 256), 256)
@@ -121,13 +103,8 @@ def place(
     return level(wave)
 
 
-def random_environment(generator: Generator, *, name: str = "random") -> Environment:
-    """Draw a place: 30% without a room, 30% without noise, 70% with the full band.
-
-    Example:
-        >>> random_environment(torch.Generator().manual_seed(5)).caption
-        'far away in a large room, over the telephone'
-    """
+def random_environment(generator: Generator) -> Environment:
+    """Draw a place: 30% without a room, 30% without noise, 70% with the full band."""
 
     def draw(low: float, high: float) -> float:
         return low + (high - low) * float(torch.rand((), generator=generator, **CPU))
@@ -139,8 +116,8 @@ def random_environment(generator: Generator, *, name: str = "random") -> Environ
     low, high = [draw(*ends) for ends in BAND_HZ.get(channel, ())] or (0.0, 8000.0)
     rt60 = draw(*ROOM_RT60[room]) if room != "none" else 0.0
     far, snr, tilt = draw(-6, 10), draw(0, 25), draw(-2, 2)
-    drawn = Environment(name, "", room, rt60, far, kind, snr, low, high, tilt, channel)
-    return replace(drawn, caption=describe_environment(drawn))
+    drawn = Environment("", "", room, rt60, far, kind, snr, low, high, tilt, channel)
+    return replace(drawn, name="random", caption=describe_environment(drawn))
 
 
 def describe_environment(environment: Environment) -> str:
@@ -158,36 +135,30 @@ def describe_environment(environment: Environment) -> str:
 
 
 def room_response(
-    rt60_seconds: float,
-    direct_to_reverb_db: float,
-    *,
-    generator: Generator,
-    sample_rate: int = SAMPLE_RATE,
+    rt60_seconds: float, ratio_db: float, *, generator: Generator, rate: int
 ) -> Tensor:
-    """Impulse response of an invented room, about `rt60_seconds` long.
+    """Impulse response of an invented room, direct sound `ratio_db` over the others.
 
     A direct sound of 1 at sample 0, a dozen early reflections, then noise that
     decays exponentially (Moorer 1979), above about 2 kHz twice as fast.
     """
-    if not 0 < rt60_seconds < 60:
-        raise ValueError(f"rt60_seconds is {rt60_seconds}; it must be from 0 to 60.")
-    n = max(64, round(rt60_seconds * sample_rate))
-    decay = torch.arange(n, **CPU) / sample_rate
+    n = max(64, round(rt60_seconds * rate))
+    decay = torch.arange(n, **CPU) / rate
     decay = torch.exp(-math.log(1000) / rt60_seconds * decay)
     rough = torch.randn(n, generator=generator, **CPU)
     smooth = F.avg_pool1d(rough[None], kernel_size=5, stride=1, padding=2)[0]
     tail = smooth * decay + (rough - smooth) * decay.square()
     # The bigger the room, the later its first echo; reflections grow dense with time.
-    first = 1 + round(min(0.015, 0.004 + 0.006 * rt60_seconds) * sample_rate)
+    first = 1 + round(min(0.015, 0.004 + 0.006 * rt60_seconds) * rate)
     tail[: min(first, n // 2)] = 0
-    span = min(n - 1, first + round(0.05 * sample_rate))
+    span = min(n - 1, first + round(0.05 * rate))
     echoes = {"size": (12,), "generator": generator, "device": "cpu"}
     where = torch.randint(min(first, span - 1), span, **echoes)
     sign = torch.randint(0, 2, **echoes).float() * 2 - 1
     tail[where] += 3.0 * sign * decay[where]
     tail[0] = 0
     energy = tail.square().sum().clamp_min(1e-12)
-    tail *= (10 ** (-direct_to_reverb_db / 10) / energy).sqrt()
+    tail *= (10 ** (-ratio_db / 10) / energy).sqrt()
     tail[0] = 1.0
     return tail
 
@@ -199,26 +170,20 @@ def convolve(wave: Tensor, response: Tensor) -> Tensor:
     return irfft(rfft(wave, n_fft) * rfft(response, n_fft), n_fft)[:n]
 
 
-def filter_band(
-    wave: Tensor, *, band_hz: tuple[float, float], tilt_db: float, sample_rate: int
-) -> Tensor:
+def filter_band(wave: Tensor, band_hz: tuple, *, tilt_db: float, rate: int) -> Tensor:
     """Zero-phase band pass (eighth-order Butterworth slopes) and tilt per octave."""
     low_hz, high_hz = band_hz
     n_fft = _fast_length(len(wave) + 1024)  # room for the filter's ringing
-    hertz = rfftfreq(n_fft, 1 / sample_rate, **CPU)
+    hertz = rfftfreq(n_fft, 1 / rate, **CPU)
     gain = 10 ** (tilt_db / 20 * (hertz.clamp_min(50) / 1000).log2())
     gain /= (1 + (low_hz / hertz.clamp_min(1e-3)) ** 16).sqrt()
-    if high_hz < sample_rate / 2:
+    if high_hz < rate / 2:
         gain /= (1 + (hertz / high_hz) ** 16).sqrt()
     return irfft(rfft(wave, n_fft) * gain, n_fft)[: len(wave)]
 
 
-def noise(
-    kind: str, n_samples: int, *, generator: Generator, sample_rate: int = SAMPLE_RATE
-) -> Tensor:
-    """Synthesise (n_samples,) of a noise in `NOISES`, at an RMS of 0.1."""
-    _check_choice("noise", kind, tuple(NOISES))
-    n, rate = n_samples, check_rate(sample_rate)
+def noise(kind: str, n: int, *, generator: Generator, rate: int) -> Tensor:
+    """Synthesise n samples of a noise in `NOISES`, at an RMS of 0.1."""
     seconds = torch.arange(n, **CPU) / rate
 
     def shaped(amplitude: Callable) -> Tensor:  # noise, by its spectrum

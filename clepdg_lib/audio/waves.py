@@ -7,11 +7,13 @@ import math
 import numbers
 import os
 import re
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import soundfile
+import soxr
 import torch
 from torch.nn.functional import pad
 
@@ -31,10 +33,9 @@ class AudioError(ValueError):
 
 
 def as_wave(wave: object, *, name: str = "clip") -> torch.Tensor:
-    """Return a wave as (n,) float32 on the CPU, without gradients.
+    """Return a wave as (n,) float32 on the CPU, without gradients, or an `AudioError`.
 
     Takes a tensor, an array or a list of floats: (n,), or (n, 1) or (1, n) as mono.
-    What cannot be a wave raises an `AudioError` that calls it `name`.
     """
     try:
         array = wave if isinstance(wave, torch.Tensor) else np.asarray(wave)
@@ -45,10 +46,9 @@ def as_wave(wave: object, *, name: str = "clip") -> torch.Tensor:
             array = torch.from_numpy(array)
         wave = array.detach().cpu()
     except (TypeError, ValueError, RuntimeError) as error:
-        raise AudioError(
-            f"{name} is a {type(wave).__name__} that holds no wave; pass a 1-D tensor "
-            "or array of floats, or read a file with read_audio."
-        ) from error
+        kind = f"a {type(wave).__name__} that holds no wave"
+        remedy = "pass a 1-D tensor or array of floats, or read a file with read_audio"
+        raise AudioError(f"{name} is {kind}; {remedy}.") from error
     wave = wave.reshape(-1) if wave.ndim == 2 and 1 in wave.shape else wave
     if wave.ndim != 1:
         problem = "average the channels, with .mean(1) or .mean(0), or pass one clip"
@@ -69,9 +69,6 @@ def as_clips(clips: object) -> list:
 
     Takes a path, a wave, a batch (n_clips, n_samples) with n_samples > 2, or a list,
     generator, array or Series of paths or waves.
-
-    >>> len(as_clips("a.wav")), len(as_clips(torch.zeros(3, 100)))
-    (1, 3)
     """
     paths, waves = str | os.PathLike, torch.Tensor | np.ndarray | list | tuple
     clips = clips.to_numpy() if hasattr(clips, "to_numpy") else clips  # a Series
@@ -79,35 +76,30 @@ def as_clips(clips: object) -> list:
         text = isinstance(clips, np.ndarray) and clips.dtype.kind in "OUT"
         if not text and (clips.ndim < 2 or clips.ndim == 2 and clips.shape[1] < 3):
             return [as_wave(clips)]
-    single = isinstance(clips, paths | bytes | Mapping | Set)
+    single = isinstance(clips, paths | bytes | dict | set)
     clips = [clips] if single or not isinstance(clips, Iterable) else list(clips)
     if len(clips) > 1 and all(isinstance(clip, numbers.Real) for clip in clips):
         return [as_wave(clips)]
     for clip in clips:
         if not isinstance(clip, paths | waves):
-            raise AudioError(
-                f"a clip is {clip!r:.60}; pass a path, a 1-D wave or a list of these "
-                "(the bytes of a file go to read_recording)."
-            )
+            remedy = "pass a path, a 1-D wave or a list (bytes go to read_recording)"
+            raise AudioError(f"a clip is {clip!r:.60}; {remedy}.")
     return [Path(clip) if isinstance(clip, paths) else clip for clip in clips]
 
 
-def check_rate(sample_rate: object, *, name: str = "sample_rate") -> int:
+def check_rate(sample_rate: object) -> int:
     """Return a sample rate as an int; it must lie between 1 and 768 kHz."""
     number = isinstance(sample_rate, numbers.Real)
     if not (number and MIN_RATE <= sample_rate <= MAX_RATE and sample_rate % 1 == 0):
         limits = f"a whole number from {MIN_RATE} to {MAX_RATE} hertz, such as 16000"
-        raise AudioError(f"{name} is {sample_rate!r}; it must be {limits}.")
+        raise AudioError(f"sample_rate is {sample_rate!r}; it must be {limits}.")
     return int(sample_rate)
 
 
 def resample(wave: torch.Tensor, *, from_rate: int, to_rate: int) -> torch.Tensor:
     """Change the sample rate with soxr's high-quality filter."""
-    import soxr
-
-    from_rate = check_rate(from_rate, name="from_rate")
-    to_rate = check_rate(to_rate, name="to_rate")
-    samples = soxr.resample(as_wave(wave).numpy(), from_rate, to_rate, quality="HQ")
+    rates = check_rate(from_rate), check_rate(to_rate)
+    samples = soxr.resample(as_wave(wave).numpy(), *rates, quality="HQ")
     return as_wave(samples, name=f"a wave of {len(wave)} samples at {to_rate} Hz")
 
 
@@ -123,9 +115,12 @@ def is_silent(wave: torch.Tensor) -> bool:
     return rms_db(wave - wave.mean()) < SILENCE_DB
 
 
-def level(wave: torch.Tensor, *, rms_db: float = LEVEL_DB) -> torch.Tensor:
-    """Bring a wave to one loudness, or as near as its peak allows; silence stays."""
-    return wave * _gain(wave, rms_db)
+def level(wave: torch.Tensor) -> torch.Tensor:
+    """Bring a wave to -26 dB, or as near as its peak allows; silence stays."""
+    if (now := rms_db(wave)) < SILENCE_DB:
+        return wave
+    peak = float(torch.linalg.vector_norm(wave, math.inf))
+    return wave * min(10 ** ((LEVEL_DB - now) / 20), 1.0 / peak)
 
 
 def trim(wave: torch.Tensor, *, sample_rate: int = SAMPLE_RATE) -> torch.Tensor:
@@ -147,25 +142,18 @@ def trim(wave: torch.Tensor, *, sample_rate: int = SAMPLE_RATE) -> torch.Tensor:
 
 
 def prepare(wave: torch.Tensor, *, sample_rate: int = SAMPLE_RATE) -> torch.Tensor:
-    """Prepare a clip for any audio tower: no DC, quiet ends trimmed, at -26 dB.
-
-    Silence comes back as silence: see `is_silent`.
-    """
+    """Prepare a clip for any audio tower: no DC, quiet ends trimmed, at -26 dB."""
     wave = as_wave(wave)
     wave = wave - wave.mean()
-    wave = trim(wave, sample_rate=sample_rate)
-    return level(wave)
+    return level(trim(wave, sample_rate=sample_rate))
 
 
 def read_audio(path: str | Path, *, sample_rate: int = SAMPLE_RATE) -> torch.Tensor:
     """Read all of a sound file as a mono wave, at its own loudness.
 
-    The content counts, not the suffix: WAV, FLAC, Ogg (Vorbis or Opus), MP3, AIFF, AU,
-    CAF or NIST. Several channels are averaged.
-
-    Raises:
-        AudioError: Missing, unreadable, empty, truncated, not audio, longer than 60
-            million samples at `sample_rate`, or with NaN or infinite samples.
+    The content counts, not the suffix: WAV, FLAC, Ogg, MP3, AIFF, AU, CAF or NIST. A
+    file that is missing, empty, truncated, not audio, longer than 60 million samples at
+    `sample_rate`, or has NaN or infinite samples raises an `AudioError`.
     """
     sample_rate = check_rate(sample_rate)
     try:
@@ -181,18 +169,13 @@ def read_audio(path: str | Path, *, sample_rate: int = SAMPLE_RATE) -> torch.Ten
         return _read(stream, str(path), sample_rate)
 
 
-def read_recording(
-    content: bytes, *, name: str = "recording", sample_rate: int = SAMPLE_RATE
-) -> torch.Tensor:
+def read_recording(content: bytes, *, name: str, sample_rate: int) -> torch.Tensor:
     """Read a sound file that is in memory, such as an upload, as `read_audio` does."""
     return _read(io.BytesIO(content), name, check_rate(sample_rate))
 
 
 def _read(stream: BinaryIO, name: str, sample_rate: int) -> torch.Tensor:
     """Bring a file to one channel and one rate, block by block: all of it, or none."""
-    import soundfile
-    import soxr
-
     head, size = stream.read(1024), stream.seek(0, os.SEEK_END)
     stream.seek(0)
     if size == 0:
@@ -251,11 +234,3 @@ def _read(stream: BinaryIO, name: str, sample_rate: int) -> torch.Tensor:
         problem += ": it is truncated, or several files in one"
         raise AudioError(f"{name} {problem}. Download or convert it again.")
     return as_wave(made[:n_made].copy(), name=name)
-
-
-def _gain(wave: torch.Tensor, target_db: float) -> float:
-    now = rms_db(wave)
-    if now < SILENCE_DB:
-        return 1.0
-    peak = float(torch.linalg.vector_norm(wave, math.inf))
-    return min(10 ** ((target_db - now) / 20), 1.0 / peak)

@@ -40,8 +40,7 @@ def _packages() -> Iterator[tuple[str, str]]:
     # By their metadata: importing torch takes seconds.
     from packaging.requirements import Requirement
 
-    old = sys.version_info < (3, 10)
-    yield f"Python {sys.version.split()[0]}", "the course needs 3.10" if old else ""
+    yield f"Python {sys.version.split()[0]}", ""
     needed = [Requirement(line) for line in metadata.requires("clepdg-lib") or ()]
     needed = [r for r in needed if not r.marker or r.marker.evaluate({"extra": ""})]
     yield f"{len(needed)} packages are required", ""

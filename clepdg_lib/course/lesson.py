@@ -7,18 +7,21 @@ import html
 import io
 import os
 import random
-from dataclasses import dataclass
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import soundfile
 import torch
+from IPython.display import HTML, display
+from matplotlib import pyplot
+from matplotlib.figure import Figure
 
+from clepdg_lib.audio import SAMPLE_RATE, as_wave, resample
+from clepdg_lib.corpora import list_corpora
+from clepdg_lib.course.exercises import grade
 from clepdg_lib.files import data_root
-
-if TYPE_CHECKING:
-    from IPython.display import HTML
-    from matplotlib.figure import Figure
+from clepdg_lib.plots import set_style
 
 # Notebook -> minutes to work through it.
 LESSONS = {
@@ -30,54 +33,38 @@ LESSONS = {
     "05_generalise_across_domains": 30,
     "06_scale_up": 20,
 }
-MODELS = ("clap-mini", "clep-mini")
 
 
-@dataclass(frozen=True)
-class Lesson:
-    """A started lesson: its device, seeded CPU generator, models and corpora."""
+class Lesson(NamedTuple):
+    """A started lesson: its device, and a seeded generator on the CPU."""
 
-    name: str
     device: torch.device
     generator: torch.Generator
-    models: tuple[str, ...]
-    corpora: tuple[str, ...]
 
 
 def start_lesson(number: str, *, seed: int = 0) -> Lesson:
     """Seed random, numpy and torch, set the figure style, print what is there."""
-    from clepdg_lib.corpora import list_corpora
-    from clepdg_lib.plots import set_style
-
-    names = {known: name for name in LESSONS for known in (name[:2], name)}
+    names = {name[:2]: name for name in LESSONS}
     if number not in names:
-        valid = ", ".join(name[:2] for name in LESSONS)
-        raise ValueError(f"no lesson {number!r}; there are {valid}.")
+        raise ValueError(f"no lesson {number!r}; there are {', '.join(names)}.")
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
     set_style()
-    lesson = Lesson(
-        name=names[number],
-        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
-        generator=torch.Generator().manual_seed(seed),
-        models=tuple(m for m in MODELS if (data_root() / "models" / m).is_dir()),
-        corpora=tuple(list_corpora().query("found")["name"]),
-    )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name, folder = names[number], data_root() / "models"
+    models = [m for m in ("clap-mini", "clep-mini") if (folder / m).is_dir()]
     versions = [f"{p} {metadata.version(p)}" for p in ("torch", "transformers")]
     threads = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
-    print(f"Lesson {lesson.name}: about {LESSONS[lesson.name]} minutes to work through")
-    print(f"Device {lesson.device} ({threads}), seed {seed}; {', '.join(versions)}")
-    print(f"Models: {', '.join(lesson.models) or 'none in data/models'}")
-    print(f"Corpora: {', '.join(lesson.corpora) or 'none'}")
-    return lesson
+    print(f"Lesson {name}: about {LESSONS[name]} minutes to work through")
+    print(f"Device {device} ({threads}), seed {seed}; {', '.join(versions)}")
+    print(f"Models: {', '.join(models) or 'none in data/models'}")
+    print(f"Corpora: {', '.join(list_corpora().query('found')['name']) or 'none'}")
+    return Lesson(device, torch.Generator().manual_seed(seed))
 
 
 def show(figure: Figure, *, alt: str, dpi: int = 100) -> None:
     """Show a figure as PNG, described in `alt` in 20 characters or more; close it."""
-    from IPython.display import display
-    from matplotlib import pyplot
-
     alt = " ".join(alt.split())
     if len(alt) < 20:
         raise ValueError(f"alt={alt!r}: describe the figure in 20 characters or more.")
@@ -91,11 +78,6 @@ def show(figure: Figure, *, alt: str, dpi: int = 100) -> None:
 
 def play(wave: Any, *, sample_rate: int = 16_000, label: str = "") -> HTML:
     """Return a player for a wave ``(n_samples,)``; peaks above 1 are scaled down."""
-    import soundfile
-    from IPython.display import HTML
-
-    from clepdg_lib.audio import SAMPLE_RATE, as_wave, resample
-
     wave = as_wave(wave, name=label or "clip")
     wave = resample(wave, from_rate=sample_rate, to_rate=SAMPLE_RATE)
     wave = wave / wave.abs().max().clamp(min=1.0)
@@ -110,11 +92,8 @@ def play(wave: Any, *, sample_rate: int = 16_000, label: str = "") -> HTML:
 def check(number: str, answer: Any) -> None:
     """Print the result of an exercise: ✅, ⏳ not attempted, ❌ with a hint.
 
-    Example:
-        >>> check("01.2", ...)
-        ⏳ Exercise 01.2: not attempted yet: replace the ... by your answer
+    >>> check("01.2", ...)
+    ⏳ Exercise 01.2: not attempted yet: replace the ... by your answer
     """
-    from clepdg_lib.course.exercises import grade
-
     mark, message = grade(number, answer)
     print(f"{mark} Exercise {number}: {message}")

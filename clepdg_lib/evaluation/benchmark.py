@@ -5,8 +5,6 @@ corpora out; `shift` judges the same models on clips of that corpus in recorded 
 that no training saw; `supervised` leaves speakers out; `lodo` leaves one domain of
 emosynth out. Nothing of what is left out enters before it is judged; rows marked
 transductive use its own unlabelled mean.
-
-Shapes: n clips, D width of the tower, K contexts.
 """
 
 from __future__ import annotations
@@ -14,15 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pandas as pd
 import torch
 from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
-from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from clepdg_lib.acpt import (
@@ -60,15 +59,9 @@ from clepdg_lib.evaluation.real_speech import (
     load_features,
 )
 from clepdg_lib.files import MissingFileError, versions
-from clepdg_lib.transfer import (
-    TextClassifier,
-    fit_text_classifier,
-    transductive_centre,
-    zero_shot,
-)
+from clepdg_lib.transfer import fit_text_classifier, transductive_centre, zero_shot
 
 SETTINGS = ("loco", "shift", "supervised", "lodo")
-N_NEAREST = 60  # captions that stand for a sentence about the place of use
 LATENT = ("latent-random", "latent-written", "latent-published", "latent-captions")
 LATENT += ("latent-shuffled", "clep-dg", "clep-dg-bank")
 CONTROLS = ("latent-unconditional", "real-places", "consistency")  # one seed each
@@ -88,6 +81,7 @@ COMPARISONS = {
         ),
         "real-places": ("text-classifier",),
         "described": ("described-wrong",),
+        "recorded-place": ("recorded-place-wrong",),
     },
     "supervised": {"clep-dg": ("text-classifier", "audio-probe")},
     "lodo": {"clep-dg": ("text-classifier", "latent-random")},
@@ -129,73 +123,64 @@ class Predictions:
 class TextSide:
     """All that is made of words alone, for one seed: the text tower never changes.
 
+    Args:
+        clap: Gives the text embeddings.
+        shifts: Text shifts of captions, a row each, by caption.
+        sentences: Descriptions of places of use.
+        seed: Of contexts and classifiers.
+
     Attributes:
         classifiers: Method -> classifier.
-        tau: Name of a set of contexts -> (K, dim) text shifts; "captions" has all.
+        tau: Name of a set of contexts, or a sentence -> (K, dim) text shifts.
         attribute: Emotions with their sentences' embeddings; labels to be filled in.
     """
 
     def __init__(
-        self, clap: Clap, pairs: RealSpeech, *, seed: int, shifts: Tensor | None = None
+        self,
+        clap: Clap,
+        shifts: pd.DataFrame,
+        sentences: Sequence[str] = (),
+        *,
+        seed: int,
     ) -> None:
-        captions = list(dict.fromkeys(pairs.clips["caption"]))
-        shifts = text_shifts(clap, captions) if shifts is None else shifts
+        captions, known = list(shifts.index), torch.tensor(shifts.to_numpy())
+        how = {"seed": seed, "progress": False}
+        alone = {"steps": 20, "consistency": 1.0, "diversity": 1.0}
         contexts = {
             "random": random_contexts(clap, seed=seed),
             "written": contexts_from_words(clap, ENVIRONMENT_PHRASES),
-            "published": tune_contexts(
-                clap,
-                EMOTIONS,
-                steps=20,
-                consistency=1.0,
-                diversity=1.0,
-                seed=seed,
-                progress=False,
-            ),
+            "published": tune_contexts(clap, EMOTIONS, **alone, **how),
         }
-        self.classifiers = {
-            "clep-zero-shot": zero_shot(clap, EMOTIONS),
-            "clep-zero-shot-ensemble": zero_shot(clap, EMOTIONS, templates=TEMPLATES),
-            "text-classifier": fit_text_classifier(clap, EMOTIONS, seed=seed),
-        }
-        for name, context in contexts.items():
-            self.classifiers[f"text-{name}"] = fit_text_classifier(
-                clap, EMOTIONS, contexts=context, seed=seed
-            )
-        tuned = tune_contexts(
-            clap,
-            EMOTIONS,
-            captions=captions,
-            caption_shifts=shifts,
-            seed=seed,
-            progress=False,
-        )
-        contexts |= {"written": ENVIRONMENT_PHRASES, "tuned": tuned}
+        one = zero_shot(clap, EMOTIONS)
+        many = zero_shot(clap, EMOTIONS, templates=TEMPLATES)
+        self.classifiers = {"clep-zero-shot": one, "clep-zero-shot-ensemble": many}
+        for name, each in {"classifier": None, **contexts}.items():
+            fitted = fit_text_classifier(clap, EMOTIONS, contexts=each, seed=seed)
+            self.classifiers[f"text-{name}"] = fitted
+        grounds = {"captions": captions, "caption_shifts": known}
+        contexts["tuned"] = tune_contexts(clap, EMOTIONS, **grounds, **how)
+        contexts |= {"written": ENVIRONMENT_PHRASES}  # whole, not cut to M tokens
+        contexts |= {sentence: [sentence] for sentence in sentences}
         self.tau = {name: text_shifts(clap, each) for name, each in contexts.items()}
-        self.tau["captions"] = shifts
-        self.rows = {caption: row for row, caption in enumerate(captions)}
+        self.tau["captions"], self.shifts = known, shifts
         texts = [clap.embed_text(list(emotion_sentences(e))) for e in EMOTIONS]
         self.attribute = CaptionAttribute("emotion", texts, np.zeros(0, np.int64))
-
-    def of_pairs(self, pairs: RealSpeech) -> Tensor:
-        """Text shifts of pairs' captions, (P, dim)."""
-        return self.tau["captions"][[self.rows[c] for c in pairs.clips["caption"]]]
 
 
 class Fold:
     """One training set: trains CLEPs on it, with and without augmentation.
 
     Args:
-        clap: Gives the text side.
+        clap: Where CLEPs start.
         text: Of one seed.
         train: Labelled clean clips.
         pairs: Clips in simulated places with captions; labels are not used but by
             `real-places`.
         seed: Of G and of the augmentation.
-        plain: The CLEP without augmentation, which no seed changes, if known.
     """
 
-    plain: Clap | None = None
+    config = TrainConfig()
+    plain: Clap | None = None  # the CLEP without augmentation
 
     def __init__(
         self,
@@ -203,14 +188,13 @@ class Fold:
         text: TextSide,
         train: RealSpeech,
         pairs: RealSpeech,
-        *,
         seed: int,
-        plain: Clap | None = None,
     ) -> None:
         self.clap, self.text, self.train, self.pairs = clap, text, train, pairs
-        self.seed, self.tau = seed, text.of_pairs(pairs)
+        self.seed = seed
+        self.tau = torch.tensor(text.shifts.loc[pairs.clips["caption"]].to_numpy())
         self.place_map = self.fit_map(self.tau)
-        self.plain = plain or self.clep()
+        self.plain = self.clep()
 
     def fit_map(self, tau: Tensor) -> PlaceMap:
         """G from the pairs, their captions' shifts being tau."""
@@ -220,28 +204,29 @@ class Fold:
         self,
         augment: Callable | None = None,
         *,
-        unlabelled: bool = False,
-        labelled: bool = False,
+        labelled: RealSpeech | None = None,
+        unlabelled: RealSpeech | None = None,
     ) -> Clap:
-        """Train on the clean clips, perhaps beside augmented ones or the pairs.
+        """Train on the clean clips, perhaps beside others.
 
         Args:
             augment: Bends the clean clips.
-            unlabelled: Ask for the same predictions on both sides of the pairs.
-            labelled: Learn from the pairs' clips in places with their labels.
+            labelled: Further clips to learn from, together as heavy as the clean ones.
+            unlabelled: Pairs on both sides of which predictions shall be the same.
         """
         parts, features = [self.train.clips], [self.train.features]
         # From the plain solution, a convex problem needs few iterations more.
-        config = TrainConfig(max_iterations=25) if self.plain else TrainConfig()
+        iterations = 25 if self.plain else self.config.max_iterations
+        config = replace(self.config, max_iterations=iterations)
+        if labelled:
+            parts.append(labelled.clips)
+            features.append(labelled.features)
         if unlabelled:
-            parts.append(self.pairs.clips.assign(emotion=""))
-            features.append(self.pairs.clean)
-            bent = torch.cat([self.train.features, self.pairs.features])
+            parts.append(unlabelled.clips.assign(emotion=""))
+            bent = torch.cat([*features, unlabelled.features])
+            features.append(unlabelled.clean)
             augment = lambda _features, _generator: bent  # noqa: E731
             config = replace(config, consistency=1.0)
-        if labelled:
-            parts.append(self.pairs.clips)
-            features.append(self.pairs.features)
         weights = [balanced_weights(clips) for clips in parts]
         weights = torch.cat([part / part.sum() for part in weights])
         labels = emotion_labels(pd.concat(parts, ignore_index=True), EMOTIONS)
@@ -257,36 +242,27 @@ class Fold:
         )
 
     def bent(
-        self, name: str, *, place_map: PlaceMap | None = None, bank: bool = False
+        self, name: str, place_map: PlaceMap | None = None, **options: bool
     ) -> Clap:
-        """A CLEP whose training is bent by a named set of contexts."""
+        """A CLEP whose training is bent by a set of contexts, or by one sentence."""
         place_map = place_map or self.place_map
-        tau = self.text.tau[name]
-        return self.clep(ContextAugmentation(place_map, tau, residual_bank=bank))
+        return self.clep(ContextAugmentation(place_map, self.text.tau[name], **options))
 
     def train_method(self, method: str) -> Clap:
         """A method by its name in the tables."""
         if method == "latent-shuffled":  # tuned contexts, G of shuffled captions
             draw = torch.Generator().manual_seed(self.seed)
             mixed = self.tau[torch.randperm(len(self.tau), generator=draw)]
-            return self.bent("tuned", place_map=self.fit_map(mixed))
+            return self.bent("tuned", self.fit_map(mixed))
         if method == "latent-unconditional":  # G is given no words
-            return self.bent("tuned", place_map=self.fit_map(0 * self.tau))
+            return self.bent("tuned", self.fit_map(0 * self.tau))
         if method in ("clep-dg", "clep-dg-bank"):
-            return self.bent("tuned", bank=method == "clep-dg-bank")
-        if method in ("real-places", "consistency"):
-            kind = "labelled" if method == "real-places" else "unlabelled"
-            return self.clep(**{kind: True})
-        if method.startswith("latent-"):
-            return self.bent(method.removeprefix("latent-"))
-        return self.plain
-
-    def described(self, sentence: str) -> Clap:
-        """A CLEP for a place described in a sentence: bent by the nearest captions."""
-        wanted = F.normalize(text_shifts(self.clap, [sentence]), dim=-1)
-        known = self.text.tau["captions"]
-        near = (F.normalize(known, dim=-1) @ wanted[0]).topk(min(N_NEAREST, len(known)))
-        return self.clep(ContextAugmentation(self.place_map, known[near.indices]))
+            return self.bent("tuned", residual_bank=method == "clep-dg-bank")
+        if method == "real-places":
+            return self.clep(labelled=self.pairs)
+        if method == "consistency":
+            return self.clep(unlabelled=self.pairs)
+        return self.bent(method.removeprefix("latent-"))
 
 
 def make_folds(
@@ -320,96 +296,12 @@ def make_folds(
                 yield corpus, train, test, known.to_numpy()
 
 
-def run_protocol(
-    clap: Clap,
-    setting: str,
-    *,
-    seeds: Sequence[int],
-    with_shift: bool = False,
-    folder: str | Path | None = None,
-    progress: bool = True,
-) -> list[Predictions]:
-    """Train and judge every method of a setting; with `loco`, perhaps `shift` too."""
-    pairs = load_features("pairs", folder=folder)
-    if setting == "lodo":
-        corpus = load_corpus("emosynth").select(emotions=EMOTIONS)
-        embedded = embed_corpus(clap, corpus, progress=progress)
-        data = RealSpeech(embedded.features, embedded.clips)
-    else:
-        data = load_features("clean", folder=folder)
-    predictions = _baselines(folder) if setting == "loco" else []
-    shift = load_features("shift", folder=folder) if with_shift else None
-    shifts, plain = None, {}
-    for seed in seeds:
-        text = TextSide(clap, pairs, seed=seed, shifts=shifts)
-        shifts = text.tau["captions"]
-        final = text.classifiers["text-classifier"]
-        folds = list(make_folds(setting, data.clips, pairs.clips, seed=seed))
-        bar = tqdm(folds, unit="fold", disable=not progress)
-        for test, inside, outside, known in bar:
-            bar.set_description(f"{setting}, seed {seed}, without {test}")
-            train, judged = data.take(inside), data.take(outside)
-            key = test if setting != "supervised" else None  # its folds differ
-            fold = Fold(
-                clap, text, train, pairs.take(known), seed=seed, plain=plain.get(key)
-            )
-            if key:
-                plain[key] = fold.plain
-            probe = fit_probe(
-                train.features, train.clips["emotion"], corpora=train.clips["corpus"]
-            )
-            home = train.features.mean(dim=0)
-            guesses = {"audio-probe": probe.predict}
-            names = METHODS[setting]
-            if setting == "loco" and seed == seeds[0]:
-                names += CONTROLS
-            models = [("clap-zero-shot", clap, text.classifiers["clep-zero-shot"])]
-            models += [(name, fold.plain, c) for name, c in text.classifiers.items()]
-            models += [(name, fold.train_method(name), final) for name in names]
-            for name, model, classifier in models:
-                guesses[name] = _predictor(model, classifier)
-            for name, predict in guesses.items():
-                for features, transductive in (
-                    (judged.features, False),
-                    (transductive_centre(judged.features, home=home), True),
-                ):
-                    guess = np.asarray(predict(features))
-                    about = (name, setting, test, seed, judged.clips, guess)
-                    predictions.append(Predictions(*about, transductive))
-            if shift is not None:
-                here = shift.take((shift.clips["corpus"] == test).to_numpy())
-                predictions += _judge_places(fold, guesses, here, test=test)
-    return predictions
-
-
-def _predictor(model: Clap, classifier: TextClassifier) -> Callable:
-    return lambda features: classifier.predict(model.project(features))
-
-
-def _judge_places(
-    fold: Fold, guesses: dict[str, Callable], here: RealSpeech, *, test: str
-) -> list[Predictions]:
-    """Judge the left-out corpus in recorded places; train for each as described."""
-    final = fold.text.classifiers["text-classifier"]
-    parts = [(name, predict, here) for name, predict in guesses.items()]
-    places = here.clips.drop_duplicates("place")[["place", "sentence"]].to_numpy()
-    for place, sentence in places:
-        predict = _predictor(fold.described(sentence), final)
-        inside = here.clips["place"].to_numpy() == place
-        parts.append(("described", predict, here.take(inside)))
-        parts.append(("described-wrong", predict, here.take(~inside)))
-    about = ("shift", test, fold.seed)
-    return [
-        Predictions(name, *about, part.clips, np.asarray(predict(part.features)))
-        for name, predict, part in parts
-    ]
-
-
 def run_benchmark(
     *,
     settings: Sequence[str] = SETTINGS,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
     folder: str | Path | None = None,
+    jobs: int | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Run the protocols asked for; return rows and paired comparisons.
@@ -418,6 +310,7 @@ def run_benchmark(
         settings: Some of `SETTINGS`; "shift" comes with "loco".
         seeds: Of contexts and augmentation.
         folder: Of the features; default ``data/real_speech``.
+        jobs: Processes; default one for each core, at most eight.
         progress: Show bars.
 
     Raises:
@@ -427,26 +320,106 @@ def run_benchmark(
         raise ValueError(f"settings are {wrong}; valid are {SETTINGS}")
     if not seeds:
         raise ValueError("there are no seeds; give at least one")
-    clap, seeds = load_clap("clap-mini"), list(seeds)
-    predictions: list[Predictions] = []
+    jobs = jobs or min(joblib.cpu_count(), 8)
+    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator")
+    clap, _, pairs, shift = _load("loco", folder)
+    captions = list(dict.fromkeys(pairs.clips["caption"]))
+    shifts = pd.DataFrame(text_shifts(clap, captions).numpy(), index=captions)
+    sides = (joblib.delayed(_text_side)(shifts, folder, seed) for seed in seeds)
+    texts = dict(zip(seeds, parallel(sides), strict=True))
+    tasks, predictions = [], []
     wanted = ["loco" if setting == "shift" else setting for setting in settings]
     for setting in dict.fromkeys(wanted):
-        predictions += run_protocol(
-            clap,
-            setting,
-            seeds=seeds,
-            with_shift=setting == "loco" and "shift" in settings,
-            folder=folder,
-            progress=progress,
-        )
+        data = _load(setting, folder)[1]
+        if setting == "loco":
+            predictions += _baselines(folder)
+        for seed in seeds:
+            for fold in make_folds(setting, data.clips, pairs.clips, seed=seed):
+                first = seed == seeds[0]
+                tasks.append((setting, fold, texts[seed], seed, first, folder))
+    done = parallel(joblib.delayed(_judge_fold)(*task) for task in tasks)
+    for part in tqdm(done, total=len(tasks), unit="fold", disable=not progress):
+        predictions += part
     predictions = [p for p in predictions if p.setting in settings]
     return {
         "model": "clap-mini",
-        "seeds": seeds,
+        "seeds": list(seeds),
         "rows": [row for each in predictions for row in each.rows()],
         "comparisons": compare(predictions, settings),
         "made_with": versions(),
     }
+
+
+@lru_cache(maxsize=4)
+def _load(setting: str, folder: str | Path | None) -> tuple:
+    """Model, clips to train on and to judge, pairs, clips in places: once a process."""
+    clap = load_clap("clap-mini")
+    pairs, shift = (load_features(c, folder=folder) for c in ("pairs", "shift"))
+    if setting != "lodo":
+        return clap, load_features("clean", folder=folder), pairs, shift
+    embedded = embed_corpus(clap, load_corpus("emosynth").select(emotions=EMOTIONS))
+    return clap, RealSpeech(embedded.features, embedded.clips), pairs, shift
+
+
+def _text_side(shifts: pd.DataFrame, folder: str | Path | None, seed: int) -> TextSide:
+    clap, _, _, shift = _load("loco", folder)
+    return TextSide(clap, shifts, shift.clips["sentence"].unique(), seed=seed)
+
+
+def _judge_fold(
+    setting: str,
+    masks: tuple[str, np.ndarray, np.ndarray, np.ndarray],
+    text: TextSide,
+    seed: int,
+    first: bool,
+    folder: str | Path | None,
+) -> list[Predictions]:
+    """Train every method on one fold and judge it; controls in the first seed alone."""
+    clap, data, pairs, shift = _load(setting, folder)
+    test, inside, outside, known = masks
+    train, judged = data.take(inside), data.take(outside)
+    fold = Fold(clap, text, train, pairs.take(known), seed)
+    emotions, corpora = train.clips["emotion"], train.clips["corpus"]
+    guesses = {
+        "audio-probe": fit_probe(train.features, emotions, corpora=corpora).predict
+    }
+    final = text.classifiers["text-classifier"]
+
+    def add(name, model, classifier=final):
+        guesses[name] = lambda x: classifier.predict(model.project(x))
+
+    add("clap-zero-shot", clap, text.classifiers["clep-zero-shot"])
+    for name, classifier in text.classifiers.items():
+        add(name, fold.plain, classifier)
+    extra = CONTROLS if first and setting == "loco" else ()
+    for name in METHODS[setting] + extra:
+        add(name, fold.train_method(name))
+    home = train.features.mean(dim=0)
+    centred = transductive_centre(judged.features, home=home)
+    predictions = [
+        Predictions(name, setting, test, seed, judged.clips, predict(x), x is centred)
+        for name, predict in guesses.items()
+        for x in (judged.features, centred)
+    ]
+    if setting != "loco":
+        return predictions
+    here = shift.take((shift.clips["corpus"] == test).to_numpy())
+    others = shift.take((shift.clips["corpus"] != test).to_numpy())
+    parts = [(name, predict, here) for name, predict in guesses.items()]
+    for place, sentence in here.clips.groupby("place")["sentence"].first().items():
+        models = {"described": fold.bent(sentence)}
+        if first:  # how much knowing the place is worth: labelled recordings made in it
+            rows = (others.clips["place"] == place).to_numpy()
+            models["recorded-place"] = fold.clep(labelled=others.take(rows))
+        rows = (here.clips["place"] == place).to_numpy()
+        for name, model in models.items():
+            predict = lambda x, model=model: final.predict(model.project(x))  # noqa: E731
+            parts.append((name, predict, here.take(rows)))
+            parts.append((f"{name}-wrong", predict, here.take(~rows)))
+    return predictions + [
+        Predictions(name, "shift", test, seed, part.clips, predict(part.features))
+        for name, predict, part in parts
+    ]
 
 
 def compare(

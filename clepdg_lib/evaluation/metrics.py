@@ -11,6 +11,7 @@ import pandas as pd
 from sklearn.metrics import accuracy_score, recall_score
 
 Labels = Sequence[str] | np.ndarray | pd.Series
+LEVEL = 0.95  # of intervals
 
 
 class Interval(NamedTuple):
@@ -21,16 +22,6 @@ class Interval(NamedTuple):
     high: float
 
 
-def recall_per_class(
-    y_true: Labels, y_pred: Labels, *, labels: Sequence[str] | None = None
-) -> pd.Series:
-    """Return the recall of each class: NaN, not zero, if absent from ``y_true``."""
-    true, predicted = _check_pair(y_true, y_pred)
-    labels = sorted(set(true)) if labels is None else list(labels)
-    how = {"labels": labels, "average": None, "zero_division": np.nan}
-    return pd.Series(recall_score(true, predicted, **how), labels, name="recall")
-
-
 def uar(y_true: Labels, y_pred: Labels) -> float:
     """Return the unweighted average recall (Schuller et al. 2009).
 
@@ -39,7 +30,9 @@ def uar(y_true: Labels, y_pred: Labels) -> float:
     >>> uar(["sad", "sad", "sad", "angry"], ["sad", "sad", "sad", "sad"])
     0.5
     """
-    return float(recall_per_class(y_true, y_pred).mean())
+    true, predicted = _check_pair(y_true, y_pred)
+    there = sorted(set(true))
+    return float(recall_score(true, predicted, labels=there, average="macro"))
 
 
 def war(y_true: Labels, y_pred: Labels) -> float:
@@ -47,19 +40,12 @@ def war(y_true: Labels, y_pred: Labels) -> float:
     return float(accuracy_score(*_check_pair(y_true, y_pred)))
 
 
-def confusion(
-    y_true: Labels, y_pred: Labels, *, labels: Labels = (), normalise: bool = False
-) -> pd.DataFrame:
-    """Count true labels (rows) against predictions (columns), of ``labels`` or all.
-
-    ``normalise`` divides by all clips of the true class: the diagonal holds recalls.
-    """
+def confusion(y_true: Labels, y_pred: Labels, *, labels: Labels = ()) -> pd.DataFrame:
+    """Count true labels (rows) against predictions (columns), of ``labels`` or all."""
     true, predicted = _check_pair(y_true, y_pred)
     labels = list(labels) or sorted({*true, *predicted})
     table = pd.crosstab(true, predicted, rownames=["true"], colnames=["predicted"])
-    n_true = table.sum(axis=1).reindex(labels)
-    table = table.reindex(index=labels, columns=labels, fill_value=0)
-    return table.div(n_true, axis=0) if normalise else table
+    return table.reindex(index=labels, columns=labels, fill_value=0)
 
 
 def bootstrap_interval(
@@ -69,13 +55,11 @@ def bootstrap_interval(
     baseline: Labels | Sequence[Labels] | None = None,
     corpora: Labels | None = None,
     speakers: Labels | None = None,
-    level: float = 0.95,
     n_resamples: int = 2000,
     seed: int = 0,
-    score: str = "uar",
     draw: Sequence[str] = ("corpora", "speakers", "clips"),
 ) -> Interval:
-    """Return a score with a hierarchical percentile bootstrap interval (Efron 1979).
+    """Return UAR with a hierarchical 95 % percentile bootstrap interval (Efron 1979).
 
     Draws corpora, speakers within corpora and clips within speakers, with replacement.
     Over a handful of units it is too narrow.
@@ -89,19 +73,16 @@ def bootstrap_interval(
     """
     units = {"corpora": corpora, "speakers": speakers, "clips": y_true}
     drawn = {name for name in draw if units.get(name) is not None}
-    valid = score in ("uar", "war") and 0 < level < 1 and n_resamples > 0
-    if not (valid and drawn and set(draw) <= set(units)):
-        raise ValueError(
-            f"{score=} must be 'uar' or 'war', {level=} in (0, 1), {n_resamples=} > 0, "
-            f"{draw=} some of {list(units)} that are given"
-        )
+    if n_resamples < 1 or not drawn or not set(draw) <= set(units):
+        valid = f"{n_resamples=} must be positive, {draw=} some of {list(units)}"
+        raise ValueError(f"{valid} that are given")
     gain = _mean_hits(y_true, y_pred)
     gain = gain if baseline is None else gain - _mean_hits(y_true, baseline)
-    units["class"] = y_true if score == "uar" else None
     # Clips of one speaker, class and gain are alike: only their number matters.
     clips = pd.DataFrame({"corpora": 0, "speakers": 0, "class": 0, "gain": gain})
-    for name in {*clips.columns} & {k for k in units if units[k] is not None}:
-        clips[name] = pd.factorize(_check_labels(units[name], name, n=len(gain)))[0]
+    for name, labels in (("class", y_true), *units.items()):
+        if labels is not None and name != "clips":
+            clips[name] = pd.factorize(_check_labels(labels, name, n=len(gain)))[0]
     cells = clips.groupby(list(clips)).size().reset_index(name="n")
     rng = np.random.default_rng(seed)
 
@@ -128,7 +109,7 @@ def bootstrap_interval(
     hits, n = np.reshape([hits, counts @ member], (2, -1, n_corpora, n_classes))
     recall = (hits / np.maximum(n, 1)).sum(2) / np.maximum((n > 0).sum(2), 1)
     scores = (np.vstack([np.ones(n_corpora), weights]) * recall).mean(axis=1)
-    low, high = np.quantile(scores[1:], [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(scores[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(scores[0]), float(low), float(high))
 
 

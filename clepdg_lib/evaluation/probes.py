@@ -23,16 +23,12 @@ STRENGTH = 0.3  # strong: weaker probes generalise worse to corpora left out
 
 
 def fit_probe(
-    features: ArrayLike,
-    labels: Labels,
-    *,
-    corpora: Labels | None = None,
-    strength: float = STRENGTH,
+    features: ArrayLike, labels: Labels, *, corpora: Labels | None = None
 ) -> Pipeline:
     """Train a logistic regression on standardised features (Alain and Bengio 2016).
 
     Each class weighs the same; with ``corpora`` (n,) each pair of corpus and class.
-    ``strength`` is the L2 penalty beside the mean loss, whatever n. The probe, a
+    `STRENGTH` is the L2 penalty beside the mean loss, whatever n. The probe, a
     pipeline of scikit-learn's, takes arrays and tensors.
     """
     x, labels = _as_matrix(features), np.asarray(labels)
@@ -45,19 +41,16 @@ def fit_probe(
         )
     cell = cells.groupby(["label", "corpus"]).ngroup()
     weights = compute_sample_weight("balanced", cell)
-    probe = make_pipeline(
-        FunctionTransformer(_as_matrix),
-        StandardScaler(),
-        LogisticRegression(C=1 / (len(x) * strength), max_iter=2000),
-    )
+    model = LogisticRegression(C=1 / (len(x) * STRENGTH), max_iter=2000)
+    probe = make_pipeline(FunctionTransformer(_as_matrix), StandardScaler(), model)
     return probe.fit(x, labels, logisticregression__sample_weight=weights)
 
 
 def linear_probe(
-    train_x: ArrayLike, train_y: Labels, test_x: ArrayLike, **settings: Any
+    train_x: ArrayLike, train_y: Labels, test_x: ArrayLike, **weighing: Any
 ) -> np.ndarray:
-    """Train a probe (``settings``: `fit_probe`) and predict other clips: ``(m,)``."""
-    return fit_probe(train_x, train_y, **settings).predict(test_x)
+    """Train a probe (``weighing``: `fit_probe`) and predict other clips: ``(m,)``."""
+    return fit_probe(train_x, train_y, **weighing).predict(test_x)
 
 
 def proxy_a_distance(
@@ -66,8 +59,6 @@ def proxy_a_distance(
     *,
     groups: tuple[Labels, Labels] | None = None,
     n_folds: int = 5,
-    strength: float = STRENGTH,
-    seed: int = 0,
 ) -> float:
     """Measure how easily a probe tells two domains apart: ``2 (1 - 2 error)``.
 
@@ -85,10 +76,10 @@ def proxy_a_distance(
             f"the domains have {sizes} different clips or groups for {n_folds} folds; "
             "give one group per clip of a and of b, and at most as many folds"
         )
-    folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+    folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=0)
     guess = np.empty_like(domain)
     for train, test in folds.split(x, domain, groups=np.concatenate(names)):
-        guess[test] = linear_probe(x[train], domain[train], x[test], strength=strength)
+        guess[test] = linear_probe(x[train], domain[train], x[test])
     return max(0.0, 4 * float(balanced_accuracy_score(domain, guess)) - 2)
 
 

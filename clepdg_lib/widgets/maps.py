@@ -49,9 +49,8 @@ def render_embedding_map(
     if rows:
         caption = "The picked clip, and the nearest clip of another speaker"
         html += parts.clips_html(neighbours, clips, caption=caption)
-    view = parts.View(html=html, figure=figure, alt=alt, neighbours=neighbours)
-    view.agreement, view.chance = float(agreement), float(chance)
-    return view
+    found = {"agreement": float(agreement), "chance": float(chance)}
+    return parts.View(html=html, figure=figure, alt=alt, neighbours=neighbours, **found)
 
 
 def explore_embeddings(embedded: Any, *, n_points: int = 1_000) -> VBox:

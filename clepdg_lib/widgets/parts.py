@@ -38,17 +38,14 @@ def player(wave: Tensor, *, name: str, sample_rate: int = audio.SAMPLE_RATE) -> 
     return f"<figure><figcaption>{name}</figcaption>{sound}</figure>"
 
 
-def clip_player(clip: pd.Series, *, name: str) -> str:
-    """Return a player for a row of a table of clips; "" if its file is not here."""
-    path = str(clip.get("path", ""))
-    here = Path(path).is_file()
-    return player(audio.prepare(audio.read_audio(path)), name=name) if here else ""
-
-
 def clips_html(table: pd.DataFrame, clips: pd.DataFrame, *, caption: str) -> str:
-    """Return a table of some clips, and below it a player for each."""
-    players = (clip_player(clips.loc[row], name=f"clip {row}") for row in table.index)
-    return table_html(table, caption=caption) + "".join(players)
+    """Return a table of some clips, and a player for each whose file is here."""
+    html = table_html(table, caption=caption)
+    for row in table.index:
+        path = str(clips.loc[row].get("path", ""))
+        if Path(path).is_file():
+            html += player(audio.prepare(audio.read_audio(path)), name=f"clip {row}")
+    return html
 
 
 def by_name(given: Any, *, name: str) -> dict[str, Any]:

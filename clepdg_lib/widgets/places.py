@@ -31,7 +31,7 @@ def render_environment(
     """Put a voice (n,) in a place, as `audio.place` does; show it before and after.
 
     The other keywords are those of `parts.render_waves`, and so is the view, with
-    columns "original" and "placed", and `wave`, the placed voice.
+    columns "original" and "placed".
     """
     rate = {"sample_rate": asked.get("sample_rate", audio.SAMPLE_RATE)}
     how = {"severity": severity, "generator": torch.Generator().manual_seed(0)}
@@ -40,9 +40,7 @@ def render_environment(
     known = audio.ENVIRONMENTS.get(environment, environment)
     title = f"One voice, {known.caption}, severity {severity:g}"
     waves = {"original": original, "placed": placed}
-    view = parts.render_waves(waves, title=title, **asked)
-    view.wave = placed
-    return view
+    return parts.render_waves(waves, title=title, **asked)
 
 
 def mix_environments(waves: Tensor | Mapping[str, Tensor], **asked: Any) -> VBox:

@@ -1,7 +1,5 @@
 """Prompt explorer: type a sentence, see and play the clips that are nearest to it."""
 
-from typing import Any
-
 import pandas as pd
 from ipywidgets import Combobox, VBox
 
@@ -44,11 +42,11 @@ def render_prompt_results(
     return parts.View(html=html, table=nearest[0], shares=shares)
 
 
-def explore_prompts(clap: Clap, embedded: EmbeddedCorpus, **asked: Any) -> VBox:
+def explore_prompts(clap: Clap, embedded: EmbeddedCorpus) -> VBox:
     """Build the explorer: type one prompt or two, or take suggested ones."""
 
     def render(**texts: str) -> parts.View:
-        return render_prompt_results(clap, embedded, **texts, **asked)
+        return render_prompt_results(clap, embedded, **texts)
 
     first = Combobox(value=PROMPTS[0], options=PROMPTS, description="prompt")
     second = Combobox(options=PROMPTS, description="compare with")

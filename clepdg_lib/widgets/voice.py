@@ -18,7 +18,7 @@ def render_voice(
     """Prepare the first 60 s of a sound file; play, embed and classify them.
 
     The other keywords, and the view, are those of `parts.render_waves`; it also has
-    `wave`, and `problem`: "", or what is wrong with the file; all else is then None.
+    `problem`: "", or what is wrong with the file; all else is then None.
     """
     rate = {"sample_rate": clap.sample_rate}
     try:
@@ -28,9 +28,9 @@ def render_voice(
         waves = {"your voice": wave}
         view = parts.render_waves(waves, title=title, clap=clap, **asked, **rate)
     except audio.AudioError as error:
-        empty = dict.fromkeys(("wave", "probabilities", "figure", "map"))
+        empty = dict.fromkeys(("probabilities", "figure", "map"))
         return parts.View(html=parts.alert(error), problem=str(error), **empty)
-    view.wave, view.problem = wave, ""
+    view.problem = ""
     return view
 
 

@@ -62,6 +62,7 @@ class Target:
         self.work, self.seconds, self.results = work, seconds, results
         self.began, self.slowest = time.monotonic(), 0.0
         self.n_read = self.n_refused = 0
+        os.environ["CLEPDG_CORPORA"] = str(work)
         for place in TABLES:
             (work / place).parent.mkdir(parents=True, exist_ok=True)
 
@@ -87,7 +88,7 @@ class Target:
                     if name == "own":
                         self.load_corpus(self.work / name)
                     else:
-                        self.load_corpus(name, root=self.work / name)
+                        self.load_corpus(name)
         self.slowest = max(self.slowest, time.monotonic() - start)
 
     def finish(self) -> None:
