@@ -3,8 +3,6 @@
 A context is M token vectors behind a sentence, where "in a noisy café" would stand.
 `PlaceMap` learns what words say of a place does to features; `tune_contexts` tunes
 contexts on text and that map; `ContextAugmentation` bends features while CLEP learns.
-
-Lesson: notebooks/03_tune_acoustic_contexts.ipynb
 Shapes: E emotions, K contexts, M tokens each, C captions, P pairs, D features' width.
 """
 
@@ -30,20 +28,13 @@ from clepdg_lib.files import read_arrays, write_arrays
 PART = 64  # contexts that are embedded at once
 
 
-# ------------------------------------------------------------------ contexts
 @dataclass(frozen=True)
 class AcousticContexts:
-    """Learned (or random) contexts.
+    """Learned (or random) contexts."""
 
-    Attributes:
-        vectors: (K, M, D) float32 token vectors.
-        template: The sentence with ``{emotion}`` that contexts are appended to.
-        history: One row per step of the tuning.
-    """
-
-    vectors: Tensor
-    template: str = CANONICAL
-    history: pd.DataFrame = field(default_factory=pd.DataFrame)
+    vectors: Tensor  # (K, M, D) float32 token vectors
+    template: str = CANONICAL  # the sentence that they are appended to
+    history: pd.DataFrame = field(default_factory=pd.DataFrame)  # a row a step
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -58,23 +49,13 @@ class AcousticContexts:
 
     @classmethod
     def load(cls, path: str | Path) -> AcousticContexts:
-        """Read what `save` wrote.
-
-        Raises:
-            FileNotFoundError: There is no such file.
-            ValueError: It is none of those, damaged, or not finite.
-        """
+        """Read what `save` wrote; a `ValueError` says what is wrong with another."""
         arrays = read_arrays(path, names=("vectors", "template"))
         vectors = torch.from_numpy(arrays["vectors"])
-        if not (
-            vectors.ndim == 3
-            and vectors.is_floating_point()
-            and torch.isfinite(vectors).all()
-        ):
-            raise ValueError(
-                f"{path} holds vectors of shape {tuple(vectors.shape)} and type "
-                f"{vectors.dtype}; contexts are finite floats (K, M, D)"
-            )
+        floats = vectors.ndim == 3 and vectors.is_floating_point()
+        if not floats or not vectors.isfinite().all():
+            kind = f"{vectors.dtype} of shape {tuple(vectors.shape)}"
+            raise ValueError(f"{path} holds {kind}; contexts are finite (K, M, D)")
         return cls(vectors.float(), str(arrays["template"]))
 
 
@@ -89,14 +70,10 @@ def random_contexts(
 ) -> AcousticContexts:
     """Draw contexts and leave them untrained: the control for every claim on ACPT.
 
-    `scale` is the standard deviation of a vector's entries, in those of the token
-    table.
+    Their entries vary as the token table's do, times `scale`.
     """
     if n_contexts < 1 or n_tokens < 1:
-        raise ValueError(
-            f"n_contexts is {n_contexts} and n_tokens {n_tokens}; both must be 1 or "
-            "more"
-        )
+        raise ValueError(f"{n_contexts=} and {n_tokens=} must both be 1 or more")
     table = clap.text_tower.table.detach().float().cpu()
     generator = torch.Generator().manual_seed(seed)
     shape = (n_contexts, n_tokens, table.shape[1])
@@ -119,15 +96,8 @@ def contexts_from_words(
 def append_contexts(clap: Clap, sentences: Sequence[str], vectors: Tensor) -> Tensor:
     """Put each context behind each sentence and embed, with gradients.
 
-    A context stands behind the last word and before the end token; padding goes on.
-
-    Args:
-        clap: The model.
-        sentences: S sentences.
-        vectors: (K, M, D).
-
-    Returns:
-        (K, S, dim) unit rows.
+    For S sentences and vectors (K, M, D), returns unit rows (K, S, dim). A context
+    stands behind the last word and before the end token; padding goes on.
     """
     words, mask = clap.token_embeddings(list(sentences))  # (S, L, D), (S, L)
     n_contexts, n_tokens = vectors.shape[:2]
@@ -164,7 +134,6 @@ def text_shifts(clap: Clap, places: AcousticContexts | Sequence[str]) -> Tensor:
     return moved - clap.embed_text([BARE])
 
 
-# ----------------------------------------------------------- words to places
 class PlaceMap(nn.Module):
     r"""G(z, tau): what a place, named by a text shift, does to features.
 
@@ -208,22 +177,17 @@ def fit_place_map(
     """Learn G by least squares from unlabelled pairs of features.
 
     Args:
-        tau: (P, dim) `text_shifts` of the pairs' captions; shuffled or zero for
-            controls.
+        tau: (P, dim) `text_shifts` of the pairs' captions.
         clean: (P, D) features of clips as recorded.
         placed: (P, D) features of the same clips in the places of the captions.
         steps: Updates, on 256 pairs each.
         learning_rate: AdamW's, falling to zero by a cosine.
         seed: Of weights and batches.
-
-    Raises:
-        ValueError: Numbers of rows that differ, or no pairs.
     """
-    if not len(tau) == len(clean) == len(placed) or len(tau) == 0:
-        raise ValueError(
-            f"there are {len(tau)} captions, {len(clean)} clean and {len(placed)} "
-            "placed clips; give one of each for every pair, at least one pair"
-        )
+    sizes = [len(tau), len(clean), len(placed)]
+    if len(set(sizes)) > 1 or not sizes[0]:
+        given = "{} captions, {} clean and {} placed clips".format(*sizes)
+        raise ValueError(f"{given}; give one of each for every pair, at least one")
     draw = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -251,19 +215,12 @@ def fit_place_map(
 
 @dataclass(frozen=True)
 class ContextAugmentation:
-    """Bend clean features as contexts say: z + a (G(z, tau_k) - z).
+    """Bend clean features as contexts say: z + a (G(z, tau_k) - z)."""
 
-    Attributes:
-        place_map: G.
-        tau: (K, dim) text shifts of the contexts; one is drawn for each clip.
-        amplitude: a is uniform from 0 to this.
-        residual_bank: Add real residuals of G's pairs: unlabelled audio at work.
-    """
-
-    place_map: PlaceMap
-    tau: Tensor
-    amplitude: float = 1.5
-    residual_bank: bool = False
+    place_map: PlaceMap  # G
+    tau: Tensor  # (K, dim) text shifts of the contexts; one is drawn for each clip
+    amplitude: float = 1.5  # a is uniform from 0 to this
+    residual_bank: bool = False  # add real residuals of G's pairs: audio at work
 
     def __call__(self, features: Tensor, generator: torch.Generator) -> Tensor:
         """Bend features: (n, D) -> (n, D)."""
@@ -277,7 +234,6 @@ class ContextAugmentation:
         return features + self.amplitude * torch.rand(n, 1, generator=generator) * move
 
 
-# -------------------------------------------------------------------- tuning
 def tune_contexts(
     clap: Clap,
     emotions: Sequence[str],
@@ -323,13 +279,11 @@ def tune_contexts(
         captions: C phrases for places.
         caption_shifts: Their (C, dim) `text_shifts`, if they are known.
         place_map: G; without it, D_k is tau(v_k) itself.
-        n_contexts: K.
+        n_contexts: K, at most C.
         n_tokens: M tokens each.
         steps: Updates.
         learning_rate: Adam's, in units of the token table's spread.
-        cover: Weight of the cover loss.
-        consistency: Weight of the consistency loss.
-        diversity: Weight of the diversity loss.
+        cover, consistency, diversity: Weights of the losses.
         kappa: Sharpness of the cover loss: large counts the nearest context alone.
         temperature: t.
         init: Where to start; default the phrases nearest to K cluster centres of the
@@ -339,11 +293,7 @@ def tune_contexts(
         progress: Show a bar.
 
     Returns:
-        (K, M, D) contexts; history has step, cover, consistency, diversity and loss.
-
-    Raises:
-        ValueError: Fewer than two emotions, more contexts than captions, or settings
-            outside their limits.
+        Contexts whose history has step, cover, consistency, diversity and loss.
     """
     emotions = check_emotions(emotions)
     settings = {"kappa": kappa, "temperature": temperature, "steps": steps + 1}
@@ -358,10 +308,8 @@ def tune_contexts(
             caption_shifts = text_shifts(clap, captions)
         targets = caption_shifts
         if n_contexts > len(captions):
-            raise ValueError(
-                f"n_contexts is {n_contexts}, but there are {len(captions)} different "
-                "captions to cover; tune fewer contexts or give more captions"
-            )
+            few = f"only {len(captions)} different captions to cover"
+            raise ValueError(f"{n_contexts=}, but {few}; tune fewer or give more")
         if init is None:
             phrases = central_captions(captions, targets, n_contexts, seed=seed)
             init = contexts_from_words(clap, phrases, n_tokens=n_tokens)
@@ -393,14 +341,11 @@ def tune_contexts(
             }
             if targets is not None:
                 losses["cover"] = cover_loss(tau, targets, kappa=kappa)
-            weights = {"cover": cover, "consistency": consistency}
-            weights["diversity"] = diversity
-            loss = sum(weights[name] * losses[name] for name in losses)
+            weights = zip((cover, consistency, diversity), losses.values(), strict=True)
+            loss = sum(weight * each for weight, each in weights)
             if not torch.isfinite(loss):
-                raise ValueError(
-                    f"tuning diverged in step {step + 1} at {temperature=} and "
-                    f"{learning_rate=}: raise the one or lower the other"
-                )
+                cure = f"raise {temperature=} or lower {learning_rate=}"
+                raise ValueError(f"tuning diverged in step {step + 1}; {cure}")
             # Not loss.backward(): that would leave gradients in the frozen tower.
             (moving.grad,) = torch.autograd.grad(loss, [moving])
             optimizer.step()

@@ -1,7 +1,4 @@
-"""Train a classifier on sentences, apply it to audio, and measure the gap between.
-
-Shapes: n clips or points, E emotions, K contexts, dim the embedding width.
-"""
+"""Train a classifier on sentences, apply it to audio; n points, E emotions."""
 
 from __future__ import annotations
 

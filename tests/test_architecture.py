@@ -11,7 +11,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 LIBRARY = PROJECT / "clepdg_lib"
 FILES = sorted(LIBRARY.rglob("*.py"))
 # The aim is 5,000 lines of library: lower the bound with every line that goes.
-MAX_LINES, MAX_FILES, MAX_TEST_LINES = 5_084, 34, 9_000
+MAX_LINES, MAX_FILES, MAX_TEST_LINES = 5_000, 34, 9_000
 # Room (a module or a package at the top of the library) -> rooms that it may import.
 NAVE = {"captions", "clap", "embeddings", "clep", "acpt", "transfer"}
 WINGS = {"audio", "corpora", "files", "towers"}

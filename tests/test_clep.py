@@ -91,7 +91,7 @@ def test_training_separates_emotions_and_leaves_the_start(clap, data):
     assert clap.history is None and clap.name == "tiny" and clep.name == "clep(tiny)"
     assert all(torch.equal(x, before[key]) for key, x in clap.state_dict().items())
     assert not any(p.requires_grad or p.grad is not None for p in clep.parameters())
-    assert clep.history["iteration"].tolist() == list(range(5, 61, 5))
+    assert clep.history["iteration"].tolist() == [5, 10, 15, 20, 25]
     assert clep.history["loss"].is_monotonic_decreasing
     assert clep.history["validation_uar"].iloc[-1] > 0.9
 

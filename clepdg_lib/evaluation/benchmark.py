@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import pandas as pd
 import torch
 from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
+from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from clepdg_lib.acpt import (
@@ -49,7 +50,7 @@ from clepdg_lib.clep import (
 )
 from clepdg_lib.corpora import load_corpus
 from clepdg_lib.embeddings import embed_corpus
-from clepdg_lib.evaluation.metrics import bootstrap_interval, uar, war
+from clepdg_lib.evaluation.metrics import bootstrap_interval
 from clepdg_lib.evaluation.probes import fit_probe
 from clepdg_lib.evaluation.real_speech import (
     BASELINES,
@@ -61,6 +62,7 @@ from clepdg_lib.evaluation.real_speech import (
 from clepdg_lib.files import MissingFileError, versions
 from clepdg_lib.transfer import fit_text_classifier, transductive_centre, zero_shot
 
+N_NEAREST = 10  # captions that stand for a sentence about the place of use
 SETTINGS = ("loco", "shift", "supervised", "lodo")
 LATENT = ("latent-random", "latent-written", "latent-published", "latent-captions")
 LATENT += ("latent-shuffled", "clep-dg", "clep-dg-bank")
@@ -90,49 +92,37 @@ COMPARISONS = {
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a method predicts of some clips: `guess`, (n,) emotions, beside `clips`.
-
-    `test` names what was left out, `seed` is that of contexts and augmentation;
-    `transductive` says that the test set's own unlabelled mean was used.
-    """
+    """What a method predicts of some clips."""
 
     method: str
     setting: str
-    test: str
-    seed: int
+    test: str  # what was left out
+    seed: int  # of contexts and augmentation
     clips: pd.DataFrame
-    guess: np.ndarray
-    transductive: bool = False
+    guess: np.ndarray  # (n,) emotions
+    transductive: bool = False  # the test set's own unlabelled mean was used
 
     def rows(self) -> list[dict[str, Any]]:
         """Scores; in setting `shift` one row per place and severity."""
         about = {k: v for k, v in vars(self).items() if k not in ("clips", "guess")}
-        table = self.clips.assign(guess=self.guess, everything="")
-        keys = ["place", "severity"] if self.setting == "shift" else ["everything"]
-        rows = []
-        for names, group in table.groupby(keys, sort=False):
-            truth, guess = (group[c].to_numpy(str) for c in ("emotion", "guess"))
-            where = dict(zip(keys, names, strict=True)) if len(keys) > 1 else {}
-            scores = {"uar": uar(truth, guess), "war": war(truth, guess)}
-            largest = group["guess"].value_counts(normalize=True).iloc[0]
-            rows.append({**about, **where, **scores, "n": len(group)})
-            rows[-1]["largest_share"] = float(largest)
-        return rows
+        keys = ["place", "severity"] if self.setting == "shift" else ["setting"]
+        table = self.clips.assign(guess=self.guess, setting=self.setting)
+        table["war"] = table["guess"] == table["emotion"]  # a mean of hits, as UAR is
+        recalls = table.groupby([*keys, "emotion"])["war"].mean()
+        scores = recalls.groupby(keys).mean().rename("uar").to_frame()
+        scores["war"] = table.groupby(keys)["war"].mean()
+        scores["n"] = table.groupby(keys).size()
+        guesses = table.groupby([*keys, "guess"]).size().groupby(keys).max()
+        scores["largest_share"] = guesses / scores["n"]
+        return [about | row for row in scores.reset_index().to_dict("records")]
 
 
 class TextSide:
     """All that is made of words alone, for one seed: the text tower never changes.
 
-    Args:
-        clap: Gives the text embeddings.
-        shifts: Text shifts of captions, a row each, by caption.
-        sentences: Descriptions of places of use.
-        seed: Of contexts and classifiers.
-
-    Attributes:
-        classifiers: Method -> classifier.
-        tau: Name of a set of contexts, or a sentence -> (K, dim) text shifts.
-        attribute: Emotions with their sentences' embeddings; labels to be filled in.
+    From text shifts of captions (a row each, by caption) and sentences about places
+    come `classifiers` by method, `tau` (text shifts by name of a set of contexts, or by
+    sentence), and `attribute`: emotions, without labels yet.
     """
 
     def __init__(
@@ -170,13 +160,7 @@ class TextSide:
 class Fold:
     """One training set: trains CLEPs on it, with and without augmentation.
 
-    Args:
-        clap: Where CLEPs start.
-        text: Of one seed.
-        train: Labelled clean clips.
-        pairs: Clips in simulated places with captions; labels are not used but by
-            `real-places`.
-        seed: Of G and of the augmentation.
+    Labels of the pairs, clips in simulated places, are used by `real-places` alone.
     """
 
     config = TrainConfig()
@@ -207,16 +191,14 @@ class Fold:
         labelled: RealSpeech | None = None,
         unlabelled: RealSpeech | None = None,
     ) -> Clap:
-        """Train on the clean clips, perhaps beside others.
+        """Train on the clean clips, bent or not, and perhaps on others.
 
-        Args:
-            augment: Bends the clean clips.
-            labelled: Further clips to learn from, together as heavy as the clean ones.
-            unlabelled: Pairs on both sides of which predictions shall be the same.
+        `labelled` clips weigh as much, together; the predictions on both sides of
+        `unlabelled` pairs shall be the same.
         """
         parts, features = [self.train.clips], [self.train.features]
         # From the plain solution, a convex problem needs few iterations more.
-        iterations = 25 if self.plain else self.config.max_iterations
+        iterations = 12 if self.plain else self.config.max_iterations
         config = replace(self.config, max_iterations=iterations)
         if labelled:
             parts.append(labelled.clips)
@@ -242,11 +224,18 @@ class Fold:
         )
 
     def bent(
-        self, name: str, place_map: PlaceMap | None = None, **options: bool
+        self, name: str, place_map: PlaceMap | None = None, **options: Any
     ) -> Clap:
-        """A CLEP whose training is bent by a set of contexts, or by one sentence."""
+        """A CLEP whose training is bent by a set of contexts."""
         place_map = place_map or self.place_map
         return self.clep(ContextAugmentation(place_map, self.text.tau[name], **options))
+
+    def described(self, sentence: str) -> Clap:
+        """A CLEP for a place described in a sentence: bent by the nearest captions."""
+        known, wanted = (F.normalize(self.text.tau[n]) for n in ("captions", sentence))
+        nearest = (known @ wanted[0]).topk(min(N_NEAREST, len(known))).indices
+        tau = self.text.tau["captions"][nearest]
+        return self.clep(ContextAugmentation(self.place_map, tau))
 
     def train_method(self, method: str) -> Clap:
         """A method by its name in the tables."""
@@ -338,13 +327,13 @@ def run_benchmark(
                 first = seed == seeds[0]
                 tasks.append((setting, fold, texts[seed], seed, first, folder))
     done = parallel(joblib.delayed(_judge_fold)(*task) for task in tasks)
-    for part in tqdm(done, total=len(tasks), unit="fold", disable=not progress):
-        predictions += part
-    predictions = [p for p in predictions if p.setting in settings]
+    rows = [row for each in predictions for row in each.rows()]
+    for part, scores in tqdm(done, total=len(tasks), disable=not progress):
+        predictions, rows = predictions + part, rows + scores
     return {
         "model": "clap-mini",
         "seeds": list(seeds),
-        "rows": [row for each in predictions for row in each.rows()],
+        "rows": [row for row in rows if row["setting"] in settings],
         "comparisons": compare(predictions, settings),
         "made_with": versions(),
     }
@@ -373,7 +362,7 @@ def _judge_fold(
     seed: int,
     first: bool,
     folder: str | Path | None,
-) -> list[Predictions]:
+) -> tuple[list[Predictions], list[dict[str, Any]]]:
     """Train every method on one fold and judge it; controls in the first seed alone."""
     clap, data, pairs, shift = _load(setting, folder)
     test, inside, outside, known = masks
@@ -401,13 +390,25 @@ def _judge_fold(
         for name, predict in guesses.items()
         for x in (judged.features, centred)
     ]
-    if setting != "loco":
-        return predictions
+    if setting == "loco":
+        predictions += _judge_places(fold, guesses, shift, test, first)
+    return predictions, [row for each in predictions for row in each.rows()]
+
+
+def _judge_places(
+    fold: Fold,
+    guesses: dict[str, Callable],
+    shift: RealSpeech,
+    test: str,
+    first: bool,
+) -> list[Predictions]:
+    """Judge the left-out corpus in recorded places; train for each as described."""
     here = shift.take((shift.clips["corpus"] == test).to_numpy())
     others = shift.take((shift.clips["corpus"] != test).to_numpy())
+    final = fold.text.classifiers["text-classifier"]
     parts = [(name, predict, here) for name, predict in guesses.items()]
     for place, sentence in here.clips.groupby("place")["sentence"].first().items():
-        models = {"described": fold.bent(sentence)}
+        models = {"described": fold.described(sentence)}
         if first:  # how much knowing the place is worth: labelled recordings made in it
             rows = (others.clips["place"] == place).to_numpy()
             models["recorded-place"] = fold.clep(labelled=others.take(rows))
@@ -416,8 +417,8 @@ def _judge_fold(
             predict = lambda x, model=model: final.predict(model.project(x))  # noqa: E731
             parts.append((name, predict, here.take(rows)))
             parts.append((f"{name}-wrong", predict, here.take(~rows)))
-    return predictions + [
-        Predictions(name, "shift", test, seed, part.clips, predict(part.features))
+    return [
+        Predictions(name, "shift", test, fold.seed, part.clips, predict(part.features))
         for name, predict, part in parts
     ]
 
@@ -428,7 +429,7 @@ def compare(
     """Paired differences of mean UAR, with 95 % intervals.
 
     A clip's seeds, places and severities are averaged first. `ci_low` and `ci_high`
-    draw clips; `wide_low` and `wide_high` draw corpora, speakers and clips.
+    draw clips; `wide_low` and `wide_high` what was left out, speakers and clips.
     """
     results = []
     pairs = [
@@ -437,8 +438,9 @@ def compare(
         for a, others in COMPARISONS[setting].items()
         for b in others
     ]
+    stack = cache(partial(_stack, predictions))
     for setting, a, b in pairs:
-        tables = [_stack(predictions, setting, name) for name in (a, b)]
+        tables = [stack(setting, name) for name in (a, b)]
         if any(table is None for table in tables):
             continue
         common = tables[0].index.intersection(tables[1].index)
@@ -453,7 +455,7 @@ def compare(
                 clips["emotion"].to_numpy(),
                 guesses,
                 baseline=baseline,
-                corpora=clips["corpus"].to_numpy(),
+                corpora=clips["test"].to_numpy(),
                 speakers=clips["speaker"].to_numpy(),
                 draw=draw,
             )
@@ -467,15 +469,15 @@ def _stack(
     predictions: Sequence[Predictions], setting: str, method: str
 ) -> pd.DataFrame | None:
     """A method's predictions: a row a clip, a column a seed, place and severity."""
+    keys = ["test", "clip", "emotion", "speaker"]
     parts = [
-        p.clips[["corpus", "clip", "emotion", "speaker"]].assign(guess=p.guess)
+        p.clips[keys[1:]].assign(test=p.test, guess=p.guess)
         for p in predictions
         if (p.setting, p.method, p.transductive) == (setting, method, False)
     ]
     if not parts:
         return None
     table = pd.concat(parts, ignore_index=True)
-    keys = ["corpus", "clip", "emotion", "speaker"]
     table["run"] = table.groupby(keys).cumcount()
     return table.pivot(index=keys, columns="run", values="guess").dropna(axis=1)
 

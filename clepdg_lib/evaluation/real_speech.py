@@ -3,8 +3,6 @@
 Owners of acted corpora rarely let their recordings travel. What a frozen tower gives
 of a clip may: one vector a clip, from which nobody can rebuild the voice. From these
 vectors CLEP is trained, contexts are tuned and corpora are left out, in seconds.
-
-Shapes: n clips, P pairs, D width of the tower.
 """
 
 from __future__ import annotations
@@ -35,17 +33,13 @@ BASELINES = ("egemaps", "audioset")
 class RealSpeech:
     """Features of clips in one condition, with their table.
 
-    Attributes:
-        features: (n, D) float32, in the tower's own units.
-        clips: n rows: corpus, clip, emotion, speaker, sex, language; of clips in
-            recorded places also place, severity and sentence; of pairs also caption,
-            room, noise and channel.
-        clean: For pairs and places: (n, D), the same clips as recorded; else None.
+    Its n rows have corpus, clip, emotion, speaker, sex, language; of clips in recorded
+    places also place, severity and sentence; of pairs caption, room, noise and channel.
     """
 
-    features: torch.Tensor
+    features: torch.Tensor  # (n, D) float32, in the tower's own units
     clips: pd.DataFrame
-    clean: torch.Tensor | None = None
+    clean: torch.Tensor | None = None  # of pairs and places: (n, D), as recorded
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -97,7 +91,8 @@ def load_features(
         )
     folder = _folder(folder)
     clips = pd.read_csv(folder / "clips.csv", keep_default_na=False, dtype=str)
-    wanted = [corpora] if isinstance(corpora, str) else list(corpora or CORPORA)
+    corpora = CORPORA if corpora is None else corpora
+    wanted = [corpora] if isinstance(corpora, str) else list(corpora)
     if absent := sorted(set(wanted) - set(clips["corpus"])):
         raise ValueError(
             f"no features of {absent}; here are {list(clips['corpus'].unique())}"

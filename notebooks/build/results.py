@@ -1,6 +1,7 @@
 """Write measured results into the pages that quote them, so that no figure is typed.
 
-    python notebooks/build/results.py
+    python notebooks/build/results.py                        # fill the pages
+    python notebooks/build/results.py build/benchmark.json   # store it, and fill them
 
 A page holds a pair of comments, `<!-- results:NAME -->` and `<!-- /results:NAME -->`;
 what stands between them is made from the rows of `data/results/NAME.json`: scores by
@@ -125,7 +126,9 @@ def _scores(rows: pd.DataFrame) -> list[str]:
     parts, seeds = [], ", ".join(map(str, sorted(set(rows["seed"]))))
     for (setting, own), some in rows.groupby(["setting", "transductive"], sort=False):
         note = "; transductive: the test corpus's own mean was used" if own else ""
-        n_clips = some.groupby("test", sort=False)["n"].max()
+        one = some[(some["method"] == some["method"].iloc[0])]
+        one = one[one["seed"] == one["seed"].iloc[0]]
+        n_clips = one.groupby("test", sort=False)["n"].sum()  # of all folds
         names = {t: f"{CORPORA.get(t, t)} (n = {n:,})" for t, n in n_clips.items()}
         for score in ("uar",) if own else ("uar", "war"):
             parts.append(f"**{score.upper()}** ({setting}, seeds {seeds}{note}):\n")
@@ -170,10 +173,10 @@ def _lessons(notebooks: Path) -> str:
     rows = []
     for path in sorted(notebooks.glob("*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
-        title, promise = find_title(notebook, default=path.stem)
+        title, _ = find_title(notebook, default=path.stem)
         link = f"[{title}](notebooks/{path.name})"
-        rows.append((link, promise, LESSONS.get(path.stem, "–")))
-    return write_table(pd.DataFrame(rows, columns=["lesson", "goals", "minutes"]))
+        rows.append((link, LESSONS.get(path.stem, "–")))
+    return write_table(pd.DataFrame(rows, columns=["lesson", "minutes"]))
 
 
 def write_table(table: pd.DataFrame) -> str:
@@ -197,8 +200,22 @@ def _number(value: float) -> str:
     return f"{value:.3f}".replace("0.", ".", 1)
 
 
+def store(benchmark: Path, *, project: Path = PROJECT) -> None:
+    """Lay the settings of a benchmark apart, in ``data/results/SETTING.json``."""
+    result = json.loads(benchmark.read_text(encoding="utf-8"))
+    for setting in sorted({row["setting"] for row in result["rows"]}):
+        own = {
+            key: [each for each in result[key] if each["setting"] == setting]
+            for key in ("rows", "comparisons")
+        }
+        file = project / "data" / "results" / f"{setting}.json"
+        write_atomically(file, json.dumps(result | own, indent=1) + "\n")
+
+
 def main() -> int:
     """Fill all pages; return 1 if a page has a problem."""
+    if len(sys.argv) > 1:
+        store(Path(sys.argv[1]))
     draw_scores()
     changed, problems = write_pages()
     print(*(f"wrote {page}" for page in changed), *problems, sep="\n")
