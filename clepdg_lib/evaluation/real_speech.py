@@ -100,7 +100,7 @@ def load_features(
     features = _read(folder, "clean")
     result = RealSpeech(features, clips)
     if condition != "clean":
-        table = pd.read_csv(folder / f"{condition}.csv", keep_default_na=False)
+        table = pd.read_csv(folder / f"{condition}.csv.gz", keep_default_na=False)
         if condition == "shift":
             table = table.merge(pd.read_csv(folder / "places.csv"), on="place")
         rows = table["row"].to_numpy()

@@ -16,6 +16,7 @@ Resumes after the last finished part.
 from __future__ import annotations
 
 import argparse
+import gzip
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -123,12 +124,14 @@ def write(out, clips, usable, clean, pairs, pair_features, shift, shift_features
     ):
         kept = np.isfinite(features).all(axis=1)
         table = table.assign(row=number[table["row"]])[kept]
-        write_csv(out / f"{name}.csv", table.round({"severity": 3}))
+        write_csv(out / f"{name}.csv.gz", table.round({"severity": 3}))
         write_rounded(out / f"{name}.npz", features[kept], STEPS[name])
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
-    write_atomically(path, table.to_csv(index=False, lineterminator="\n"))
+    text = table.to_csv(index=False, lineterminator="\n").encode()
+    packed = path.suffix == ".gz"  # without a time: the same rows, the same bytes
+    write_atomically(path, gzip.compress(text, mtime=0) if packed else text)
 
 
 def write_rounded(

@@ -19,7 +19,9 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -37,6 +39,8 @@ NOTEBOOKS = PROJECT / "notebooks"
 BUILD = PROJECT / "build"
 STYLE = Path(__file__).with_name("style.css")
 CELL_SECONDS = 400
+AT_ONCE = 2  # notebooks; each gets its share of the cores
+THREADS = str(max(1, (os.cpu_count() or 1) // AT_ONCE))
 # Notebooks never fetch anything; a library that tries fails at once.
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
@@ -117,17 +121,17 @@ def run_course(
     Returns:
         Number of notebooks that failed.
     """
-    runs = []
-    for path in find_notebooks(numbers, folder=folder):
-        run = run_notebook(path, cell_seconds=cell_seconds)
+    runs, paths = [], find_notebooks(numbers, folder=folder)
+    pool = ThreadPoolExecutor(AT_ONCE)
+    for run in pool.map(partial(run_notebook, cell_seconds=cell_seconds), paths):
         runs.append(run)
         if write and not run.failed_in:
-            write_atomically(path, nbformat.writes(run.notebook) + "\n")
+            write_atomically(run.path, nbformat.writes(run.notebook) + "\n")
         slowest = max(run.sections, key=run.sections.get)
         state = f"slowest section {slowest!r}, {run.sections[slowest]:.0f} s"
         if run.failed_in:
             state = f"FAILED in section {run.failed_in!r}: {run.error}"
-        print(f"{path.stem}: {run.seconds:.0f} s, {state}", flush=True)
+        print(f"{run.path.stem}: {run.seconds:.0f} s, {state}", flush=True)
     for run, before, after in zip(runs, [None, *runs], [*runs[1:], None], strict=False):
         page = pages / f"{run.path.stem}.html"
         write_page(run.notebook, page, source=run.path, before=before, after=after)
@@ -178,7 +182,8 @@ def run_notebook(path: Path, *, cell_seconds: int = CELL_SECONDS) -> Run:
         on_cell_executed=stop,
     )
     python_path = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, **OFFLINE, "PYTHONPATH": os.pathsep.join(python_path)}
+    environment = {"OMP_NUM_THREADS": THREADS, **os.environ, **OFFLINE}
+    environment["PYTHONPATH"] = os.pathsep.join(python_path)
     try:
         client.execute(env=environment)
     except (CellExecutionError, RuntimeError, TimeoutError, AssertionError) as error:
