@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         add("--out", type=Path, required=True, help=out)
     add = parsers[benchmark].add_argument
     add("--json", type=Path, required=True, help="file to write")
+    add("--features", type=Path, help="made again by data/build/real_speech.py")
     add("--settings", nargs="+", choices=SETTINGS, default=SETTINGS, help="default all")
     add("--seeds", nargs="+", type=int, default=list(range(5)), help="default 0 to 4")
     args = parser.parse_args(arguments)
@@ -93,7 +94,8 @@ def benchmark(args: argparse.Namespace) -> None:
     _check_writable(args.json)
     from clepdg_lib.evaluation.benchmark import run_benchmark
 
-    result = run_benchmark(settings=args.settings, seeds=args.seeds, progress=True)
+    which = {"settings": args.settings, "seeds": args.seeds}
+    result = run_benchmark(**which, folder=args.features)
     write_atomically(args.json, json.dumps(result, indent=1) + "\n")
     print(f"wrote {args.json}")
 

@@ -118,7 +118,7 @@ def test_a_drift_that_words_name_is_learned(pairs):
         float((each - placed[400:]).square().mean()) for each in (*moved, clean[400:])
     )
     assert good < 0.1 * unmoved and bad > 0.4 * unmoved
-    with pytest.raises(ValueError, match="there are 5 captions, 0 clean"):
+    with pytest.raises(ValueError, match="5 captions, 0 clean"):
         fit_place_map(tau[:5], clean[:0], clean[:5])
 
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,8 +36,8 @@ def benchmark_calls(monkeypatch):
     """Stand in for the benchmark: keep what it is asked for."""
     calls = []
 
-    def run_benchmark(*, settings, seeds, progress):
-        calls.append((settings, seeds, progress))
+    def run_benchmark(*, settings, seeds, folder):
+        calls.append((settings, seeds, folder))
         return {"seeds": seeds, "rows": [{"method": "chance", "uar": 0.25}]}
 
     stand_in = types.ModuleType("clepdg_lib.evaluation.benchmark")
@@ -189,11 +190,11 @@ def test_finetune_refuses_a_folder_of_other_things_before_it_loads_anything(
 def test_benchmark_writes_what_it_returns(benchmark_calls, tmp_path, capsys):
     file = tmp_path / "new" / "result.json"
     assert main(["benchmark", "--json", str(file)]) == 0
-    assert benchmark_calls == [(SETTINGS, [0, 1, 2, 3, 4], True)]
+    assert benchmark_calls == [(SETTINGS, [0, 1, 2, 3, 4], None)]
     assert json.loads(file.read_text())["rows"][0]["method"] == "chance"
     line = ["benchmark", "--json", str(file), "--settings", "loco", "shift"]
-    assert main([*line, "--seeds", "7"]) == 0
-    assert benchmark_calls[1] == (["loco", "shift"], [7], True)
+    assert main([*line, "--seeds", "7", "--features", "mine"]) == 0
+    assert benchmark_calls[1] == (["loco", "shift"], [7], Path("mine"))
     assert json.loads(file.read_text())["seeds"] == [7]
 
 
