@@ -2,8 +2,8 @@
 
 From the shipped features everything is trained live: `loco` leaves one of five real
 corpora out; `shift` judges the same models on clips of that corpus in recorded places
-(`recorded-place` alone trains there); `supervised` leaves speakers out, `lodo` a domain of
-emosynth. Nothing of what is left out enters before it is judged; rows marked
+(`recorded-place` alone trains there); `supervised` leaves speakers out, `lodo` a domain
+of emosynth. Nothing of what is left out enters before it is judged; rows marked
 transductive use its own unlabelled mean.
 """
 
