@@ -45,7 +45,8 @@ test: export OMP_NUM_THREADS = 1
 test: .venv/.installed  ## check style, run all tests, examples and notebooks
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/python -m pytest --quiet -n $(WORKERS) --dist loadscope $(NBVAL) \
+	$(BIN)/python -m pytest --quiet -n $(WORKERS) --dist loadscope \
+		--no-loadscope-reorder $(NBVAL) \
 		-m "not slow" --doctest-modules clepdg_lib tests notebooks
 
 lab: .venv/.installed  ## open the first notebook in JupyterLab
