@@ -7,14 +7,14 @@ WORKERS ?= 2
 # instance a CPU-only one.
 TORCH_INDEX ?=
 
-BIN := .venv/bin
+BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 COURSE := $(BIN)/python notebooks/build/course.py
 NBVAL := --nbval-lax --nbval-current-env \
 	--nbval-cell-timeout=400 --nbval-kernel-startup-timeout=60
 
 .DEFAULT_GOAL := help
-.PHONY: help course test lab student slides benchmark speed soak clean .venv
+.PHONY: help course book test lab student slides benchmark speed soak clean .venv
 
 help:  ## say what can be made
 	@sed -n 's/^\([a-z.-]*\):[^#]*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) \
@@ -27,7 +27,7 @@ help:  ## say what can be made
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@if [ -n "$(TORCH_INDEX)" ]; then $(PIP) --index-url "$(TORCH_INDEX)" \
 		"torch>=2.11,<2.12" "torchaudio>=2.11,<2.12"; fi
-	@$(PIP) --editable ".[test]"
+	@$(PIP) --editable ".[test,book]"
 	@touch $@
 
 # What runs from here on needs no network; these make sure that it asks for none.
@@ -37,8 +37,11 @@ course test lab: export HF_HUB_DISABLE_TELEMETRY = 1
 # Threads that spin while they wait make a busy machine many times slower.
 course test lab: export OMP_WAIT_POLICY = PASSIVE
 
-course: .venv/.installed  ## run all notebooks, write build/course/index.html
+course: .venv/.installed  ## run all notebooks, write the book: build/course/index.html
 	$(COURSE) run
+
+book: .venv/.installed  ## write the book from stored outputs, without running them
+	$(COURSE) book
 
 # One thread per worker: two workers with two threads each would fight for two cores.
 test: export OMP_NUM_THREADS = 1
@@ -59,9 +62,15 @@ LESSON ?= 00
 slides: .venv/.installed  ## write build/slides: one lesson (LESSON=04) as slides
 	$(COURSE) slides $(LESSON)
 
+# With the recordings ($$CLEPDG_CORPORA) their features are computed anew, and then used.
 benchmark: .venv/.installed  ## all methods on corpora left out, build/benchmark.json
 	@mkdir -p build
-	$(BIN)/python -m clepdg_lib benchmark --json build/benchmark.json
+ifdef CLEPDG_CORPORA
+	@$(PIP) --editable ".[build]"
+	$(BIN)/python data/build/real_speech.py --out build/features
+endif
+	$(BIN)/python -m clepdg_lib benchmark --json build/benchmark.json \
+		$(if $(CLEPDG_CORPORA),--features build/features)
 
 speed: .venv/.installed  ## measure this machine, write data/results/speed.json
 	$(BIN)/python tests/speed/measure.py --json data/results/speed.json

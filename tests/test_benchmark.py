@@ -50,6 +50,7 @@ def folder(tmp_path_factory, clips):
         out, clips, np.ones(240, bool), clean, pairs, placed[0], shift, placed[1]
     )
     build.write_rounded(out / "egemaps.npz", clean, 0.02, rows=np.arange(240))
+    (out / "tower.txt").write_text(word_clap().fingerprint())
     write_checksums(out)
     return out
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from functools import cache, lru_cache, partial
+from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,6 @@ from clepdg_lib.evaluation.real_speech import (
     BASELINES,
     CORPORA,
     RealSpeech,
-    load_baseline,
     load_features,
 )
 from clepdg_lib.files import MissingFileError, versions
@@ -69,6 +68,7 @@ LATENT += ("latent-shuffled", "clep-dg")
 CONTROLS = ("clep-dg-bank", "latent-unconditional", "real-places", "consistency")
 METHODS = {"loco": LATENT, "supervised": ("clep-dg",)}  # CONTROLS: in one seed
 METHODS["lodo"] = ("latent-random", "clep-dg")
+KEYS = ["method", "setting", "test", "seed", "transductive", "place", "severity"]
 # What is compared, per setting: a, then what it is compared with.
 COMPARISONS = {
     "loco": {
@@ -90,31 +90,44 @@ COMPARISONS = {
 }
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """What a method predicts of some clips."""
+def record(
+    clips: pd.DataFrame,
+    guess: np.ndarray,
+    *,
+    method: str,
+    setting: str,
+    test: str,  # what was left out
+    seed: int,  # of contexts and augmentation
+    transductive: bool = False,  # the test set's own unlabelled mean was used
+) -> pd.DataFrame:
+    """What a method predicts of clips, a row each."""
+    about = {"method": method, "setting": setting, "test": test, "seed": seed}
+    if setting != "shift":
+        about |= {"place": "", "severity": 0}
+    table = clips.assign(guess=guess, transductive=transductive, **about)
+    return table[[*KEYS, "clip", "emotion", "speaker", "guess"]]
 
-    method: str
-    setting: str
-    test: str  # what was left out
-    seed: int  # of contexts and augmentation
-    clips: pd.DataFrame
-    guess: np.ndarray  # (n,) emotions
-    transductive: bool = False  # the test set's own unlabelled mean was used
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Scores; in setting `shift` one row per place and severity."""
-        about = {k: v for k, v in vars(self).items() if k not in ("clips", "guess")}
-        keys = ["place", "severity"] if self.setting == "shift" else ["setting"]
-        table = self.clips.assign(guess=self.guess, setting=self.setting)
-        table["war"] = table["guess"] == table["emotion"]  # a mean of hits, as UAR is
-        recalls = table.groupby([*keys, "emotion"])["war"].mean()
-        scores = recalls.groupby(keys).mean().rename("uar").to_frame()
-        scores["war"] = table.groupby(keys)["war"].mean()
-        scores["n"] = table.groupby(keys).size()
-        guesses = table.groupby([*keys, "guess"]).size().groupby(keys).max()
-        scores["largest_share"] = guesses / scores["n"]
-        return [about | row for row in scores.reset_index().to_dict("records")]
+def score(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Score each method on what was left out; by place and severity in `shift`."""
+    hits = table["guess"] == table["emotion"]
+    table = table[[*KEYS, "emotion", "guess"]].astype("category").assign(war=hits)
+
+    def by(*more: str) -> Any:
+        return table.groupby([*KEYS, *more], observed=True, sort=False)
+
+    def over(values: pd.Series) -> Any:
+        return values.groupby(KEYS, observed=True, sort=False)
+
+    scores = over(by("emotion")["war"].mean()).mean().rename("uar").to_frame()
+    scores["war"], scores["n"] = by()["war"].mean(), by().size()
+    scores["largest_share"] = over(by("guess").size()).max() / scores["n"]
+    rows = scores.reset_index().to_dict("records")
+    unplaced = ("place", "severity")
+    return [
+        {k: v for k, v in row.items() if row["place"] or k not in unplaced}
+        for row in rows
+    ]
 
 
 class TextSide:
@@ -147,6 +160,7 @@ class TextSide:
         for name, each in {"classifier": None, **contexts}.items():
             fitted = fit_text_classifier(clap, EMOTIONS, contexts=each, seed=seed)
             self.classifiers[f"text-{name}"] = fitted
+        self.final = self.classifiers["text-classifier"]
         grounds = {"captions": captions, "caption_shifts": known}
         contexts["tuned"] = tune_contexts(clap, EMOTIONS, **grounds, **how)
         contexts |= {"written": ENVIRONMENT_PHRASES}  # whole, not cut to M tokens
@@ -164,7 +178,6 @@ class Fold:
     """
 
     config = TrainConfig()
-    plain: Clap | None = None  # the CLEP without augmentation
 
     def __init__(
         self,
@@ -173,12 +186,13 @@ class Fold:
         train: RealSpeech,
         pairs: RealSpeech,
         seed: int,
+        plain: Clap | None = None,  # the CLEP without augmentation, if it is known
     ) -> None:
         self.clap, self.text, self.train, self.pairs = clap, text, train, pairs
         self.seed = seed
         self.tau = torch.tensor(text.shifts.loc[pairs.clips["caption"]].to_numpy())
-        self.place_map = self.fit_map(self.tau)
-        self.plain = self.clep()
+        self.place_map, self.plain = self.fit_map(self.tau), plain
+        self.plain = plain or self.clep()
 
     def fit_map(self, tau: Tensor) -> PlaceMap:
         """G from the pairs, their captions' shifts being tau."""
@@ -317,25 +331,26 @@ def run_benchmark(
     shifts = pd.DataFrame(text_shifts(clap, captions).numpy(), index=captions)
     sides = (joblib.delayed(_text_side)(shifts, folder, seed) for seed in seeds)
     texts = dict(zip(seeds, parallel(sides), strict=True))
-    tasks, predictions = [], []
+    tasks = []
     wanted = ["loco" if setting == "shift" else setting for setting in settings]
     for setting in dict.fromkeys(wanted):
-        data = _load(setting, folder)[1]
-        if setting == "loco":
-            predictions += _baselines(folder)
-        for seed in seeds if setting == "loco" else seeds[:1]:
-            for fold in make_folds(setting, data.clips, pairs.clips, seed=seed):
-                first = seed == seeds[0]
-                tasks.append((setting, fold, texts[seed], seed, first, folder))
-    done = parallel(joblib.delayed(_judge_fold)(*task) for task in tasks)
-    rows = [row for each in predictions for row in each.rows()]
-    for part, scores in tqdm(done, total=len(tasks), disable=not progress):
-        predictions, rows = predictions + part, rows + scores
+        clips = _load(setting, folder)[1].clips
+        if setting == "supervised":  # its folds are drawn: others with every seed
+            groups = [{seed: text} for seed, text in texts.items()]
+        else:
+            groups = [texts]
+        for group in groups:
+            for fold in make_folds(setting, clips, pairs.clips, seed=min(group)):
+                tasks.append(joblib.delayed(_judge_fold)(setting, fold, group, folder))
+    if "loco" in wanted:
+        tasks.append(joblib.delayed(_baselines)(folder))
+    done = tqdm(parallel(tasks), total=len(tasks), disable=not progress)
+    tables, rows = zip(*done, strict=True)
     return {
         "model": "clap-mini",
         "seeds": list(seeds),
-        "rows": [row for row in rows if row["setting"] in settings],
-        "comparisons": compare(predictions, settings),
+        "rows": [row for part in rows for row in part if row["setting"] in settings],
+        "comparisons": compare(pd.concat(tables, ignore_index=True), settings),
         "made_with": versions(),
     }
 
@@ -345,6 +360,7 @@ def _load(setting: str, folder: str | Path | None) -> tuple:
     """Model, clips to train on and to judge, pairs, clips in places: once a process."""
     clap = load_clap("clap-mini")
     pairs, shift = (load_features(c, folder=folder) for c in ("pairs", "shift"))
+    clap.refuse_other_tower(pairs)
     if setting != "lodo":
         return clap, load_features("clean", folder=folder), pairs, shift
     embedded = embed_corpus(clap, load_corpus("emosynth").select(emotions=EMOTIONS))
@@ -359,41 +375,58 @@ def _text_side(shifts: pd.DataFrame, folder: str | Path | None, seed: int) -> Te
 def _judge_fold(
     setting: str,
     masks: tuple[str, np.ndarray, np.ndarray, np.ndarray],
-    text: TextSide,
-    seed: int,
-    first: bool,
+    texts: dict[int, TextSide],
     folder: str | Path | None,
-) -> tuple[list[Predictions], list[dict[str, Any]]]:
+) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
     """Train every method on one fold and judge it; controls in the first seed alone."""
     clap, data, pairs, shift = _load(setting, folder)
     test, inside, outside, known = masks
-    train, judged = data.take(inside), data.take(outside)
-    fold = Fold(clap, text, train, pairs.take(known), seed)
-    emotions, corpora = train.clips["emotion"], train.clips["corpus"]
-    guesses = {
-        "audio-probe": fit_probe(train.features, emotions, corpora=corpora).predict
-    }
-    final = text.classifiers["text-classifier"]
+    train, judged, pairs = data.take(inside), data.take(outside), pairs.take(known)
+    centred = transductive_centre(judged.features, home=train.features.mean(dim=0))
+    clips, plain, tables = train.clips, None, []
+    for seed, text in texts.items():
+        fold, guesses = Fold(clap, text, train, pairs, seed, plain), {}
+        controls = CONTROLS if plain is None and setting == "loco" else ()
+        if plain is None:
+            probe = fit_probe(train.features, clips["emotion"], corpora=clips["corpus"])
+            guesses["audio-probe"] = probe.predict
+        models = {"clap-zero-shot": (clap, text.classifiers["clep-zero-shot"])}
+        models |= {name: (fold.plain, each) for name, each in text.classifiers.items()}
+        for name in METHODS[setting] + controls:
+            models[name] = fold.train_method(name), text.final
+        for name, (model, classifier) in models.items():
+            guesses[name] = partial(_predict, model, classifier)
+        about = {"test": test, "seed": seed}
+        tables += [
+            record(
+                judged.clips,
+                predict(features),
+                method=name,
+                setting=setting,
+                transductive=features is centred,
+                **about,
+            )
+            for name, predict in guesses.items()
+            for features in (judged.features, centred)
+        ]
+        if setting == "loco":
+            parts = _judge_places(fold, guesses, shift, test, recorded=plain is None)
+            tables += [
+                record(part.clips, guess, method=name, setting="shift", **about)
+                for name, part, guess in parts
+            ]
+        plain = fold.plain
+    return _scored(tables)
 
-    def add(name, model, classifier=final):
-        guesses[name] = lambda x: classifier.predict(model.project(x))
 
-    add("clap-zero-shot", clap, text.classifiers["clep-zero-shot"])
-    for name, classifier in text.classifiers.items():
-        add(name, fold.plain, classifier)
-    controls = CONTROLS if first and setting == "loco" else ()
-    for name in METHODS[setting] + controls:
-        add(name, fold.train_method(name))
-    home = train.features.mean(dim=0)
-    centred = transductive_centre(judged.features, home=home)
-    predictions = [
-        Predictions(name, setting, test, seed, judged.clips, predict(x), x is centred)
-        for name, predict in guesses.items()
-        for x in (judged.features, centred)
-    ]
-    if setting == "loco":
-        predictions += _judge_places(fold, guesses, shift, test, first)
-    return predictions, [row for each in predictions for row in each.rows()]
+def _scored(tables: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, list[dict]]:
+    """Join records: those that may be compared, and the scores of all."""
+    table = pd.concat(tables, ignore_index=True)
+    return table[~table["transductive"]], score(table)
+
+
+def _predict(model: Clap, classifier: Any, features: Tensor) -> np.ndarray:
+    return np.asarray(classifier.predict(model.project(features)))
 
 
 def _judge_places(
@@ -401,33 +434,32 @@ def _judge_places(
     guesses: dict[str, Callable],
     shift: RealSpeech,
     test: str,
-    first: bool,
-) -> list[Predictions]:
-    """Judge the left-out corpus in recorded places; train for each as described."""
+    *,
+    recorded: bool,
+) -> Iterator[tuple[str, RealSpeech, np.ndarray]]:
+    """Judge the left-out corpus in recorded places; train for each as described.
+
+    With `recorded`, also on labelled recordings made in a place: what it is worth to
+    know the place.
+    """
     here = shift.take((shift.clips["corpus"] == test).to_numpy())
     others = shift.take((shift.clips["corpus"] != test).to_numpy())
-    final = fold.text.classifiers["text-classifier"]
-    parts = [(name, predict, here) for name, predict in guesses.items()]
+    for name, predict in guesses.items():
+        yield name, here, predict(here.features)
     for place, sentence in here.clips.groupby("place")["sentence"].first().items():
         models = {"described": fold.described(sentence)}
-        if first:  # how much knowing the place is worth: labelled recordings made in it
+        if recorded:
             rows = (others.clips["place"] == place).to_numpy()
             models["recorded-place"] = fold.clep(labelled=others.take(rows))
-        rows = (here.clips["place"] == place).to_numpy()
+        true = (here.clips["place"] == place).to_numpy()
         for name, model in models.items():
-            predict = lambda x, model=model: final.predict(model.project(x))  # noqa: E731
-            parts.append((name, predict, here.take(rows)))
-            parts.append((f"{name}-wrong", predict, here.take(~rows)))
-    return [
-        Predictions(name, "shift", test, fold.seed, part.clips, predict(part.features))
-        for name, predict, part in parts
-    ]
+            guess = _predict(model, fold.text.final, here.features)
+            yield name, here.take(true), guess[true]
+            yield f"{name}-wrong", here.take(~true), guess[~true]
 
 
-def compare(
-    predictions: Sequence[Predictions], settings: Sequence[str] = SETTINGS
-) -> list[dict[str, Any]]:
-    """Paired differences of mean UAR, with 95 % intervals.
+def compare(table: pd.DataFrame, settings: Sequence[str]) -> list[dict[str, Any]]:
+    """Paired differences of mean UAR of what was `record`ed, with 95 % intervals.
 
     A clip's seeds, places and severities are averaged first. `ci_low` and `ci_high`
     draw clips; `wide_low` and `wide_high` what was left out, speakers and clips.
@@ -439,11 +471,12 @@ def compare(
         for a, others in COMPARISONS[setting].items()
         for b in others
     ]
-    stack = cache(partial(_stack, predictions))
+    by_method = table.groupby(["setting", "method"], sort=False)
+    found = {key: _stack(part) for key, part in by_method}
     for setting, a, b in pairs:
-        tables = [stack(setting, name) for name in (a, b)]
-        if any(table is None for table in tables):
+        if not {(setting, a), (setting, b)} <= set(found):
             continue
+        tables = found[setting, a], found[setting, b]
         common = tables[0].index.intersection(tables[1].index)
         clips = common.to_frame(index=False)
         guesses, baseline = (table.loc[common].to_numpy(str).T for table in tables)
@@ -466,41 +499,29 @@ def compare(
     return results
 
 
-def _stack(
-    predictions: Sequence[Predictions], setting: str, method: str
-) -> pd.DataFrame | None:
+def _stack(table: pd.DataFrame) -> pd.DataFrame:
     """A method's predictions: a row a clip, a column a seed, place and severity."""
     keys = ["test", "clip", "emotion", "speaker"]
-    parts = [
-        p.clips[keys[1:]].assign(test=p.test, guess=p.guess)
-        for p in predictions
-        if (p.setting, p.method, p.transductive) == (setting, method, False)
-    ]
-    if not parts:
-        return None
-    table = pd.concat(parts, ignore_index=True)
-    table["run"] = table.groupby(keys).cumcount()
+    table = table.assign(run=table.groupby(keys).cumcount())
     return table.pivot(index=keys, columns="run", values="guess").dropna(axis=1)
 
 
-def _baselines(folder: str | Path | None) -> list[Predictions]:
+def _baselines(folder: str | Path | None) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
     """Chance and the logistic regressions on audio features, a corpus left out."""
-    predictions = []
     sources = {"chance": load_features("clean", folder=folder)}
     for name in BASELINES:
         with suppress(MissingFileError):
-            sources[f"{name}-lr"] = load_baseline(name, folder=folder)
+            sources[f"{name}-lr"] = load_features(name, folder=folder)
+    tables = []
     for method, source in sources.items():
         corpora = source.clips["corpus"].to_numpy()
         for test in sorted(set(corpora), key=CORPORA.index):  # AudioSet lacks EmoTale
             train, judged = source.take(corpora != test), source.take(corpora == test)
-            guess = np.full(len(judged), EMOTIONS[0])
+            guess, clips = np.full(len(judged), EMOTIONS[0]), train.clips
             if method != "chance":
-                clips = train.clips
-                probe = fit_probe(
-                    train.features, clips["emotion"], corpora=clips["corpus"]
-                )
+                labels = clips["emotion"]
+                probe = fit_probe(train.features, labels, corpora=clips["corpus"])
                 guess = np.asarray(probe.predict(judged.features))
-            about = (method, "loco", test, 0)
-            predictions.append(Predictions(*about, judged.clips, guess))
-    return predictions
+            about = {"method": method, "setting": "loco", "test": test, "seed": 0}
+            tables.append(record(judged.clips, guess, **about))
+    return _scored(tables)

@@ -10,8 +10,11 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import accuracy_score, recall_score
 
+from clepdg_lib.captions import normalise_emotion
+
 Labels = Sequence[str] | np.ndarray | pd.Series
 LEVEL = 0.95  # of intervals
+MISSING = ("", "nan", "None", "<NA>")  # what arrays of text make of no label
 
 
 class Interval(NamedTuple):
@@ -41,11 +44,17 @@ def war(y_true: Labels, y_pred: Labels) -> float:
 
 
 def confusion(y_true: Labels, y_pred: Labels, *, labels: Labels = ()) -> pd.DataFrame:
-    """Count true labels (rows) against predictions (columns), of ``labels`` or all."""
+    """Count true labels (rows) against predictions (columns), of ``labels`` or all.
+
+    Other predictions are in a column "(others)", so that rows sum up to their clips.
+    """
     true, predicted = _check_pair(y_true, y_pred)
     labels = list(labels) or sorted({*true, *predicted})
     table = pd.crosstab(true, predicted, rownames=["true"], colnames=["predicted"])
-    return table.reindex(index=labels, columns=labels, fill_value=0)
+    table = table.reindex(index=labels, fill_value=0)
+    others = table.drop(columns=labels, errors="ignore").sum(axis=1)
+    table = table.reindex(columns=labels, fill_value=0)
+    return table.assign(**{"(others)": others}) if others.any() else table
 
 
 def bootstrap_interval(
@@ -73,7 +82,7 @@ def bootstrap_interval(
     """
     units = {"corpora": corpora, "speakers": speakers, "clips": y_true}
     drawn = {name for name in draw if units.get(name) is not None}
-    if n_resamples < 1 or not drawn or not set(draw) <= set(units):
+    if not n_resamples >= 1 or not drawn or not set(draw) <= set(units):
         valid = f"{n_resamples=} must be positive, {draw=} some of {list(units)}"
         raise ValueError(f"{valid} that are given")
     gain = _mean_hits(y_true, y_pred)
@@ -89,13 +98,13 @@ def bootstrap_interval(
     def repeat(name, times, sizes):  # (R,), (units,) -> (R, units)
         if name not in drawn:
             return times[:, None] * sizes
-        if len(sizes) == 1 and name != "clips":
+        if len(sizes) == 1 and (name != "clips" or len(gain) == 1):
             advice = f"leave {name!r} out of draw, or claim nothing about others"
             warnings.warn(f"one of {name} adds no width; {advice}", stacklevel=3)
         return rng.multinomial(times * sizes.sum(), sizes / sizes.sum())
 
     n_corpora, n_classes = 1 + cells[["corpora", "class"]].max()
-    once, counts = np.ones(n_resamples, int), []
+    once, counts = np.ones(int(n_resamples), int), []
     weights = repeat("corpora", once, np.ones(n_corpora, int))
     for times, (_, corpus) in zip(weights.T, cells.groupby("corpora"), strict=True):
         parts = [part["n"].to_numpy() for _, part in corpus.groupby("speakers")]
@@ -123,6 +132,10 @@ def _check_pair(y_true: Labels, y_pred: Labels) -> tuple[np.ndarray, np.ndarray]
     predicted = _check_labels(y_pred, "y_pred", n=len(true))
     if isinstance(true[0], str) != isinstance(predicted[0], str):
         raise ValueError("y_true and y_pred mix text and numbers; use one kind")
+    names = pd.Series(sorted({*true, *predicted}))
+    alike = names[names.map(normalise_emotion).duplicated(keep=False)]
+    if len(alike):
+        raise ValueError(f"labels {list(alike)} mean the same; write them alike")
     return true, predicted
 
 
@@ -131,6 +144,6 @@ def _check_labels(labels: Labels, name: str, *, n: int | None = None) -> np.ndar
     if array.ndim != 1 or len(array) == 0 or len(array) != (n or len(array)):
         wrong = f"{name} has shape {array.shape}, but must be ({n or 'n'},)"
         raise ValueError(f"{wrong}; check that the selection of clips is not empty")
-    if missing := int(pd.isna(array).sum()):
+    if missing := int((pd.isna(array) | np.isin(array.astype(str), MISSING)).sum()):
         raise ValueError(f"{name} lacks {missing} of {len(array)} labels; drop them")
     return array

@@ -8,7 +8,7 @@ vectors CLEP is trained, contexts are tuned and corpora are left out, in seconds
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +18,11 @@ import torch
 from clepdg_lib.captions import EMOTIONS
 from clepdg_lib.clap import Clap
 from clepdg_lib.embeddings import EmbeddedCorpus
-from clepdg_lib.files import (
-    MissingFileError,
-    data_root,
-    read_arrays,
-    refuse_changed,
-)
+from clepdg_lib.files import MissingFileError, data_root, read_arrays, refuse_changed
 
 CORPORA = ("emodb", "ravdess", "tess", "nemo", "emotale")
 BASELINES = ("egemaps", "audioset")
+CONDITIONS = ("clean", "pairs", "shift", *BASELINES)
 
 
 @dataclass(frozen=True)
@@ -40,25 +36,23 @@ class RealSpeech:
     features: torch.Tensor  # (n, D) float32, in the tower's own units
     clips: pd.DataFrame
     clean: torch.Tensor | None = None  # of pairs and places: (n, D), as recorded
+    tower: str = ""  # fingerprint of the tower that made the features, where known
 
     def __len__(self) -> int:
         return len(self.clips)
 
     def take(self, rows: np.ndarray) -> RealSpeech:
         """Keep rows by number or by mask."""
-        rows = np.flatnonzero(rows) if rows.dtype == bool else np.asarray(rows)
-        chosen = torch.from_numpy(rows)
-        return replace(
-            self,
-            features=self.features[chosen],
-            clips=self.clips.iloc[rows].reset_index(drop=True),
-            clean=None if self.clean is None else self.clean[chosen],
-        )
+        rows = torch.tensor(np.array(rows))
+        clips = self.clips.iloc[rows.numpy()].reset_index(drop=True)
+        clean = None if self.clean is None else self.clean[rows]
+        return RealSpeech(self.features[rows], clips, clean, self.tower)
 
     def embedded_by(self, clap: Clap) -> EmbeddedCorpus:
         """Embed with a model whose tower made the features; another is refused."""
-        check_tower(clap)
-        return EmbeddedCorpus(clap.project(self.features), self.features, self.clips)
+        clap.refuse_other_tower(self)
+        about = {"clips": self.clips, "tower": self.tower}
+        return EmbeddedCorpus(clap.project(self.features), self.features, **about)
 
 
 def load_features(
@@ -72,9 +66,11 @@ def load_features(
 
     Args:
         condition: "clean"; "pairs", clips in random simulated environments with
-            captions; or "shift", clips in five places of recorded acoustics.
+            captions; "shift", clips in five places of recorded acoustics; or features
+            of others of the clean clips: "egemaps", openSMILE's 88 functionals
+            (eGeMAPSv02), and "audioset", of a MobileNet trained on AudioSet.
         corpora: Keep these only; default all.
-        emotions: Keep these only; None keeps all.
+        emotions: Keep these only; None keeps all that there are.
         folder: Where they lie; default ``data/real_speech``.
 
     Raises:
@@ -85,71 +81,8 @@ def load_features(
         >>> len(load_features(corpora="emodb"))
         339
     """
-    if condition not in ("clean", "pairs", "shift"):
-        raise ValueError(
-            f"condition is {condition!r}; it must be 'clean', 'pairs' or 'shift'"
-        )
-    folder = _folder(folder)
-    clips = pd.read_csv(folder / "clips.csv", keep_default_na=False, dtype=str)
-    corpora = CORPORA if corpora is None else corpora
-    wanted = [corpora] if isinstance(corpora, str) else list(corpora)
-    if absent := sorted(set(wanted) - set(clips["corpus"])):
-        raise ValueError(
-            f"no features of {absent}; here are {list(clips['corpus'].unique())}"
-        )
-    features = _read(folder, "clean")
-    result = RealSpeech(features, clips)
-    if condition != "clean":
-        table = pd.read_csv(folder / f"{condition}.csv.gz", keep_default_na=False)
-        if condition == "shift":
-            table = table.merge(pd.read_csv(folder / "places.csv"), on="place")
-        rows = table["row"].to_numpy()
-        described = clips.iloc[rows].reset_index(drop=True)
-        result = RealSpeech(
-            _read(folder, condition),
-            pd.concat([described, table.drop(columns="row")], axis=1),
-            features[torch.tensor(rows)],
-        )
-    keep = result.clips["corpus"].isin(wanted)
-    if emotions is not None:
-        keep &= result.clips["emotion"].isin(list(emotions))
-    return result.take(keep.to_numpy())
-
-
-def load_baseline(name: str, *, folder: str | Path | None = None) -> RealSpeech:
-    """Load the features of a baseline for all clips of a shared emotion.
-
-    Args:
-        name: "egemaps", the 88 functionals of openSMILE's eGeMAPSv02, or "audioset",
-            the embedding of a MobileNet trained on AudioSet.
-        folder: Where they lie; default ``data/real_speech``.
-
-    Raises:
-        ValueError: An unknown name.
-    """
-    if name not in BASELINES:
-        raise ValueError(f"baseline is {name!r}; it must be one of {BASELINES}")
-    folder = _folder(folder)
-    clips = pd.read_csv(folder / "clips.csv", keep_default_na=False, dtype=str)
-    (rows,) = read_arrays(folder / f"{name}.npz", names=("rows",)).values()
-    return RealSpeech(_read(folder, name), clips.iloc[rows].reset_index(drop=True))
-
-
-def check_tower(clap: Clap, *, folder: str | Path | None = None) -> None:
-    """Refuse a model whose tower did not make the shipped features.
-
-    Raises:
-        ValueError: Its fingerprint is another.
-    """
-    expected = (_folder(folder) / "tower.txt").read_text(encoding="utf-8").strip()
-    if clap.fingerprint() != expected:
-        raise ValueError(
-            f"{clap.name} has another audio tower than the one that made the shipped "
-            "features; use clap-mini or a CLEP made from it"
-        )
-
-
-def _folder(folder: str | Path | None) -> Path:
+    if condition not in CONDITIONS:
+        raise ValueError(f"condition is {condition!r}; it must be one of {CONDITIONS}")
     folder = data_root() / "real_speech" if folder is None else Path(folder)
     if not (folder / "clips.csv").is_file():
         raise MissingFileError(
@@ -157,14 +90,34 @@ def _folder(folder: str | Path | None) -> Path:
             "$CLEPDG_CORPORA, data/build/real_speech.py makes them"
         )
     refuse_changed(folder)
-    return folder
+    clips = pd.read_csv(folder / "clips.csv", keep_default_na=False, dtype=str)
+    wanted = [corpora] if isinstance(corpora, str) else list(corpora or CORPORA)
+    if absent := sorted(set(wanted) - set(clips["corpus"])):
+        here = list(clips["corpus"].unique())
+        raise ValueError(f"no features of {absent}; here are {here}")
+    features, clean, tower = read_features(folder, condition), None, ""
+    if condition in BASELINES:
+        file = folder / f"{condition}.npz"
+        clips = clips.iloc[read_arrays(file, names=["rows"])["rows"]]
+    else:
+        tower = (folder / "tower.txt").read_text("utf-8").strip()
+    if condition in ("pairs", "shift"):
+        table = pd.read_csv(folder / f"{condition}.csv.gz", keep_default_na=False)
+        if condition == "shift":
+            table = table.merge(pd.read_csv(folder / "places.csv"), on="place")
+        rows = table.pop("row").to_numpy()
+        clips = clips.iloc[rows].reset_index(drop=True).join(table)
+        clean = read_features(folder, "clean")[torch.tensor(rows)]
+    keep = clips["corpus"].isin(wanted)
+    if emotions is not None:
+        keep &= clips["emotion"].isin(list(emotions))
+    return RealSpeech(features, clips, clean, tower).take(keep.to_numpy())
 
 
-def _read(folder: Path, name: str) -> torch.Tensor:
+def read_features(folder: Path, name: str) -> torch.Tensor:
     """Undo `data/build/real_speech.py`'s rounding: codes * step -> (n, D)."""
     names = ("high", "low", "step", "mean", "deviation")
-    high, low, step, mean, deviation = read_arrays(
-        folder / f"{name}.npz", names=names
-    ).values()
+    arrays = read_arrays(folder / f"{name}.npz", names=names)
+    high, low, step, mean, deviation = arrays.values()
     codes = high.astype(np.float32) * 256 + low
     return torch.from_numpy(codes * step * deviation + mean)

@@ -1,14 +1,14 @@
-"""Choose the recipe of `clep-dg` on corpora left out of training, and on nothing else.
+"""Choose the settings of `clep-dg` on corpora left out of training, on nothing else.
 
-    python data/build/choose_recipe.py
+    python data/build/choose_settings.py
 
 For every two of the five corpora, CLEP is trained on the other three and judged on the
 two: on clips as recorded and on the pairs in *simulated* places. The score that a
 setting has *for* a corpus is its mean over those trainings that left that corpus out,
 judged on the other corpus of the two: nested, so that no clip of the corpus itself is
 used. The recorded places of `shift` are never opened. One setting differs from the
-recipe in each row of ``data/results/recipe.json``; the recipe changes only where the
-gain is above twice its standard error over trainings.
+chosen ones in each row of ``data/results/settings.json``; the choice changes only where
+the gain is above twice its standard error over trainings.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from clepdg_lib.evaluation.metrics import uar
 from clepdg_lib.evaluation.real_speech import CORPORA, load_features
 from clepdg_lib.files import data_root, versions, write_atomically
 
-# Where a setting belongs, and the values that are tried beside the recipe's own.
+# Where a setting belongs, and the values that are tried beside the chosen ones.
 TRAINING = {"l2": (1, 2.5, 10, 20), "scale": (5, 20), "consistency": (0.3, 1)}
 TRAINING |= {"augment_weight": (0.5, 2)}
 BENDING = {"amplitude": (0.75, 1, 2, 3), "residual_bank": (True,)}
@@ -49,7 +49,7 @@ def judge(out: tuple[str, str], seed: int, text: TextSide, tuned: dict) -> list[
         d.take(~d.clips["corpus"].isin(out).to_numpy()) for d in (clean, pairs)
     )
     fold = Fold(clap, text, known, mixed, seed)
-    recipe, maps = fold.config, {"recipe": fold.place_map}
+    chosen, maps = fold.config, {"chosen": fold.place_map}
     for steps in MAP["steps"]:
         maps[steps] = fit_place_map(
             fold.tau, mixed.clean, mixed.features, steps=steps, seed=seed
@@ -59,7 +59,7 @@ def judge(out: tuple[str, str], seed: int, text: TextSide, tuned: dict) -> list[
         for name in SETS
     }
     models["contexts", "none"] = lambda: fold.plain
-    models["recipe", ""] = partial(fold.bent, "tuned")
+    models["chosen", ""] = partial(fold.bent, "tuned")
     for name, values in BENDING.items():
         models |= {(name, v): partial(fold.bent, "tuned", **{name: v}) for v in values}
     models |= {
@@ -71,7 +71,7 @@ def judge(out: tuple[str, str], seed: int, text: TextSide, tuned: dict) -> list[
     rows = []
     changes = {(n, v): {n: v} for n, values in TRAINING.items() for v in values}
     for key in [*models, *changes]:
-        fold.config = replace(recipe, **changes.get(key, {}))
+        fold.config = replace(chosen, **changes.get(key, {}))
         model = models[key]() if key in models else fold.bent("tuned")
         for test, other in itertools.permutations(out):
             row = {"setting": key[0], "value": str(key[1]), "seed": seed}
@@ -100,7 +100,7 @@ def words(seed: int, shifts: pd.DataFrame) -> tuple[TextSide, dict]:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    out = data_root() / "results/recipe.json"
+    out = data_root() / "results/settings.json"
     arguments.add_argument("--out", type=Path, default=out)
     args = arguments.parse_args()
     captions = list(dict.fromkeys(load_features("pairs").clips["caption"]))
@@ -119,7 +119,7 @@ def main() -> None:
     keys = ["setting", "value"]
     means = table.groupby(keys, sort=False)[["clean", "simulated", "mean"]].mean()
     runs = table.pivot_table("mean", keys, ["for", "other"], sort=False)
-    gains = runs - runs.loc[("recipe", "")]  # of the seeds' means, paired by training
+    gains = runs - runs.loc[("chosen", "")]  # of the seeds' means, paired by training
     means["gain"], means["standard error"] = gains.mean(axis=1), gains.sem(axis=1)
     print(means.round(4).to_string())
     nested = runs.drop("contexts", level=0).T.groupby("for").mean().T

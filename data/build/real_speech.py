@@ -19,6 +19,7 @@ import argparse
 import gzip
 import random
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     args.work.mkdir(parents=True, exist_ok=True)
     tower = load_clap("clap-mini").audio_tower
-    corpus = join_corpora(*(load_corpus(name) for name in CORPORA), doubles="drop")
+    corpus = recordings()
     clips = corpus.clips
     clean = compute(tower, len(clips), corpus.read, args.work, "clean")
     usable = np.isfinite(clean).all(axis=1)
@@ -109,6 +110,12 @@ def main() -> None:
     fingerprint = load_clap("clap-mini").fingerprint()
     write_atomically(args.out / "tower.txt", fingerprint + "\n")
     write_checksums(args.out)
+
+
+@cache
+def recordings() -> Corpus:
+    """All clips of the five corpora, each sound once."""
+    return join_corpora(*(load_corpus(name) for name in CORPORA), doubles="drop")
 
 
 def write(out, clips, usable, clean, pairs, pair_features, shift, shift_features):
