@@ -91,18 +91,14 @@ COMPARISONS = {
 
 
 def record(
-    clips: pd.DataFrame,
-    guess: np.ndarray,
-    *,
-    method: str,
-    setting: str,
-    test: str,  # what was left out
-    seed: int,  # of contexts and augmentation
-    transductive: bool = False,  # the test set's own unlabelled mean was used
+    clips: pd.DataFrame, guess: np.ndarray, *, transductive: bool = False, **about: Any
 ) -> pd.DataFrame:
-    """What a method predicts of clips, a row each."""
-    about = {"method": method, "setting": setting, "test": test, "seed": seed}
-    if setting != "shift":
+    """What a method predicts of clips, a row each.
+
+    `about` names the method, setting, test (what was left out) and seed; transductive
+    predictions use the test set's own unlabelled mean.
+    """
+    if about["setting"] != "shift":
         about |= {"place": "", "severity": 0}
     table = clips.assign(guess=guess, transductive=transductive, **about)
     return table[[*KEYS, "clip", "emotion", "speaker", "guess"]]
@@ -122,12 +118,9 @@ def score(table: pd.DataFrame) -> list[dict[str, Any]]:
     scores = over(by("emotion")["war"].mean()).mean().rename("uar").to_frame()
     scores["war"], scores["n"] = by()["war"].mean(), by().size()
     scores["largest_share"] = over(by("guess").size()).max() / scores["n"]
-    rows = scores.reset_index().to_dict("records")
-    unplaced = ("place", "severity")
-    return [
-        {k: v for k, v in row.items() if row["place"] or k not in unplaced}
-        for row in rows
-    ]
+    rows, nowhere = scores.reset_index(), {"place": "", "severity": 0}
+    rows = rows.to_dict("records")
+    return [{k: v for k, v in row.items() if nowhere.get(k) != v} for row in rows]
 
 
 class TextSide:

@@ -1,7 +1,5 @@
 """Scores of predictions with intervals. Shapes: n clips, S seeds."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -26,9 +24,7 @@ class Interval(NamedTuple):
 
 
 def uar(y_true: Labels, y_pred: Labels) -> float:
-    """Return the unweighted average recall (Schuller et al. 2009).
-
-    Classes absent from ``y_true`` are ignored; predicting one is still a mistake.
+    """Return the unweighted average recall (Schuller et al. 2009) of classes there are.
 
     >>> uar(["sad", "sad", "sad", "angry"], ["sad", "sad", "sad", "sad"])
     0.5
@@ -70,15 +66,13 @@ def bootstrap_interval(
 ) -> Interval:
     """Return UAR with a hierarchical 95 % percentile bootstrap interval (Efron 1979).
 
-    Draws corpora, speakers within corpora and clips within speakers, with replacement.
-    Over a handful of units it is too narrow.
+    Draws corpora, which weigh alike, speakers in them and clips of these (``draw``),
+    with replacement. Over a handful of units it is too narrow.
 
     Args:
         y_pred: ``(n,)`` or ``(S, n)``; seeds are averaged first.
         baseline: Predictions of another method, for the (paired) difference.
-        corpora: ``(n,)`` names, which weigh alike; None is one corpus.
-        speakers: ``(n,)`` names within corpora; None is one speaker a corpus.
-        draw: What is drawn, where given; the rest is kept as it is.
+        corpora, speakers: ``(n,)`` names; None is one.
     """
     units = {"corpora": corpora, "speakers": speakers, "clips": y_true}
     drawn = {name for name in draw if units.get(name) is not None}

@@ -108,13 +108,12 @@ def draw(n_clips: int, n_shift: int) -> dict[str, pd.DataFrame]:
     return {"clean": tables["pairs"], **tables}
 
 
-def judge(block: int, seed: int, sets: dict[str, RealSpeech], test: str) -> list[dict]:
+def judge(
+    block: int, text: TextSide, sets: dict[str, RealSpeech], test: str, *, seed: int
+) -> list[dict]:
     """Every method on one corpus left out, at one block."""
     torch.set_num_threads(1)
     clap = load_clap("clap-mini")
-    captions = list(dict.fromkeys(sets["pairs"].clips["caption"]))
-    shifts = pd.DataFrame(text_shifts(clap, captions).numpy(), index=captions)
-    text = TextSide(clap, shifts, seed=seed)
     known = (sets["clean"].clips["corpus"] != test).to_numpy()
     fold = Fold(clap, text, sets["clean"].take(known), sets["pairs"].take(known), seed)
     models = {"text-classifier": fold.plain}
@@ -154,15 +153,18 @@ def main() -> None:
         kind: compute(args.work, kind, table, args.shared)
         for kind, table in tables.items()
     }
-    tasks = []
+    clap, tasks = load_clap("clap-mini"), []
+    captions = list(dict.fromkeys(tables["pairs"]["caption"]))
+    shifts = pd.DataFrame(text_shifts(clap, captions).numpy(), index=captions)
+    texts = {seed: TextSide(clap, shifts, seed=seed) for seed in args.seeds}
     for block in range(CONFIG.encoder_layers):
         here = {kind: each[:, block].clone() for kind, each in features.items()}
         about = {kind: t.drop(columns="row") for kind, t in tables.items()}
         sets = {kind: RealSpeech(here[kind], about[kind]) for kind in here}
         sets["pairs"] = replace(sets["pairs"], clean=here["clean"])
         tasks += [
-            joblib.delayed(judge)(block + 1, seed, sets, test)
-            for seed in args.seeds
+            joblib.delayed(judge)(block + 1, text, sets, test, seed=seed)
+            for seed, text in texts.items()
             for test in CORPORA
         ]
     parallel = joblib.Parallel(n_jobs=joblib.cpu_count(), return_as="generator")

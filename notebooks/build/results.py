@@ -66,6 +66,10 @@ def render(name: str, *, project: Path = PROJECT) -> str:
         return _severities(rows[rows["method"].isin(HEADLINE)])
     result = _read(name, project=project)
     rows = pd.DataFrame(result["rows"])
+    if "block" in rows:
+        means = rows[rows["severity"] > 0].pivot_table("uar", "block", "method")
+        order = list(dict.fromkeys(rows["method"]))
+        return write_table(means[order].add_prefix("`").add_suffix("`").reset_index())
     if not {"method", "test", "uar", "seed"} <= set(rows):
         return write_table(rows.drop(columns=["made_with", "figure"], errors="ignore"))
     parts = [_severities(rows)] if "severity" in rows else _scores(rows)
