@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -114,6 +114,15 @@ def pca_map(vectors: Any) -> PCA:
     return PCA(2, svd_solver="full").fit(x)
 
 
+def umap_map(embeddings: Any) -> Any:
+    """Fit a UMAP (McInnes et al. 2018): neighbours stay near, far means little."""
+    from umap import UMAP
+
+    points = _as_array(embeddings)
+    near = min(15, len(points) - 1)
+    return UMAP(near, metric="cosine", random_state=0, n_jobs=1).fit(points)
+
+
 def embedding_map(
     embeddings: Any,
     emotions: Labels,
@@ -122,29 +131,18 @@ def embedding_map(
     domains: Labels | None = None,
     outlined: tuple[Any, Labels] | None = None,
     moves: Mapping[str, Any] | None = None,
-    plane: PCA | Literal["umap"] | None = None,
+    plane: Any = None,
 ) -> Figure:
     """Draw clips ``(n, dim)`` by emotion ``(n,)`` and, if given, once more by domain.
 
-    Args:
-        outlined: ``(m, dim)`` more points, drawn large, and their ``m`` emotions.
-        moves: Name to ``(k, dim)``, an arrow from the first to the last; one is a star.
-        plane: Map to draw on; None fits one. "umap" (McInnes et al. 2018) keeps
-            neighbours together: its distances, sizes and gaps are not evidence.
+    ``plane`` is what `pca_map` (default) or `umap_map` fitted; ``outlined`` are more
+    points, drawn large, and their emotions; ``moves`` have arrows, or a star.
     """
     points = _as_array(embeddings)
-    if plane == "umap":
-        import umap
-
-        if outlined or moves:
-            raise ValueError("UMAP shows embeddings alone: no outlined and no moves")
-        near = min(15, len(points) - 1)
-        reducer = umap.UMAP(near, metric="cosine", random_state=0, n_jobs=1)
-        points, names = reducer.fit_transform(points), ["UMAP 1", "UMAP 2"]
-    else:
-        plane = plane or pca_map(points)
-        points, shares = plane.transform(points), plane.explained_variance_ratio_
-        names = [f"principal component {k + 1} ({shares[k]:.0%})" for k in (0, 1)]
+    plane = plane or pca_map(points)
+    points, names = plane.transform(points), ["UMAP 1", "UMAP 2"]
+    for k, share in enumerate(getattr(plane, "explained_variance_ratio_", [])):
+        names[k] = f"principal component {k + 1} ({share:.0%})"
     panels, sides = {"by emotion": emotions}, ["center"]
     if domains is not None:
         panels, sides = panels | {"by domain": domains}, ["left", "right"]
@@ -154,8 +152,6 @@ def embedding_map(
         draw_points(axis, points, labels=labels, looks=looks)
         add_legend(figure, looks, side=side, columns=6 // len(panels))
         axis.set(title=name, xlabel=names[0], ylabel=names[1])
-        if plane == "umap":  # its numbers mean nothing
-            axis.set(xticks=[], yticks=[])
         if outlined:
             large = {"edgecolor": "black", "linewidth": 1, "alpha": 1.0, "s": 130}
             places, kinds = plane.transform(_as_array(outlined[0])), outlined[1]
@@ -189,19 +185,6 @@ def spectrogram(
     for image in images:
         image.set_clim(peak - 80, peak)
     figure.colorbar(images[0], ax=axes, label="level (dB)")
-    return figure
-
-
-def curve(
-    history: pd.DataFrame, *, title: str, x: str = "epoch", columns: Sequence[str] = ()
-) -> Figure:
-    """Draw a training history, one panel per numeric column: their units differ."""
-    columns = columns or [c for c in history.select_dtypes("number") if c != x]
-    figure, axes = new_figure(title, columns=len(columns), height=3.6)
-    for axis, column in zip(axes, columns, strict=True):
-        known = history.dropna(subset=[column])  # validated every few epochs, perhaps
-        axis.plot(known[x], known[column], marker="o", color="black")
-        axis.set(xlabel=x, ylabel=column.replace("_", " "))
     return figure
 
 

@@ -1,7 +1,8 @@
-"""Make the course's pages, student edition and slides from its notebooks.
+"""Run the notebooks; make the book, the student edition and slides from them.
 
-python notebooks/build/course.py run              # run all, write build/course/
+python notebooks/build/course.py run              # run all, then write the book
 python notebooks/build/course.py run 03 --write   # run one, store its outputs
+python notebooks/build/course.py book             # from stored outputs: build/course/
 python notebooks/build/course.py student          # write build/student/
 python notebooks/build/course.py slides 04        # write build/slides/
 """
@@ -9,35 +10,33 @@ python notebooks/build/course.py slides 04        # write build/slides/
 from __future__ import annotations
 
 import argparse
-import base64
 import copy
 import html
 import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import nbformat
-from bs4 import BeautifulSoup
-from latex2mathml.converter import convert as to_mathml
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
-from nbconvert.exporters import HTMLExporter, SlidesExporter
+from nbconvert.exporters import SlidesExporter
 from nbformat import NotebookNode
 
 from clepdg_lib.files import PROJECT, write_atomically
 
 NOTEBOOKS = PROJECT / "notebooks"
 BUILD = PROJECT / "build"
-STYLE = Path(__file__).with_name("style.css")
+HERE = Path(__file__).parent
 CELL_SECONDS = 400
 AT_ONCE = 2  # notebooks; each gets its share of the cores
 THREADS = str(max(1, (os.cpu_count() or 1) // AT_ONCE))
@@ -54,17 +53,22 @@ METADATA = {
 }
 WIDGET = "application/vnd.jupyter.widget-view+json"
 WIDGET_TEXT = "[Interactive: run the notebook to use it. A still version follows.]"
-INDEX = """# CLEP-DG: the course
+INSTALL = """# In Colab: install the course. Elsewhere this cell does nothing.
+import sys
 
-An independent implementation written from the abstract of the paper; the settings
-are ours. All pages were made by running the notebooks, {minutes:.1f} minutes in all.
-
-| lesson | what you will be able to do | minutes it ran | state |
-| --- | --- | --: | --- |
-"""
+if "google.colab" in sys.modules:
+    !git clone --quiet --depth 1 {repository} course && pip install --quiet ./course
+    %env CLEPDG_DATA=/content/course/data"""
 SOLUTION = re.compile(
     r"\n*<details><summary>Solution[^<]*</summary>.*?</details>", flags=re.S
 )
+# What pages and slides load: folder -> package, place in it, files.
+FONTS = ("output/chtml/fonts/woff-v2/*", "theme/fonts/source-sans-pro/*")
+REVEAL = ("reveal.js", "reveal.css", "theme/white.css", FONTS[1])
+SCRIPTS = {
+    "mathjax": ("sphinx-mathjax-offline", "static/mathjax", ("tex-chtml.js", FONTS[0])),
+    "reveal/dist": ("sphinx_revealjs", "_static/revealjs/dist", REVEAL),
+}
 NO_SLIDE = ("exercise", "check yourself", "references", "licences", "limits")
 
 
@@ -104,10 +108,10 @@ def run_course(
     *,
     write: bool = False,
     folder: Path = NOTEBOOKS,
-    pages: Path = BUILD / "course",
+    executed: Path = BUILD / "executed",
     cell_seconds: int = CELL_SECONDS,
 ) -> int:
-    """Run notebooks; write their pages, an index and `timing.json`.
+    """Run notebooks; keep what they became, and `timing.json`, in a folder.
 
     A failing cell does not stop the other notebooks.
 
@@ -115,40 +119,30 @@ def run_course(
         numbers: Such as "03"; default all notebooks.
         write: Also store the outputs in the notebooks themselves.
         folder: Of the notebooks.
-        pages: Folder to write.
+        executed: Folder to write.
         cell_seconds: Longest that one cell may take.
 
     Returns:
         Number of notebooks that failed.
     """
-    runs, paths = [], find_notebooks(numbers, folder=folder)
+    rows, paths = [], find_notebooks(numbers, folder=folder)
     pool = ThreadPoolExecutor(AT_ONCE)
     for run in pool.map(partial(run_notebook, cell_seconds=cell_seconds), paths):
-        runs.append(run)
+        text = nbformat.writes(run.notebook) + "\n"
+        write_atomically(executed / run.path.name, text)
         if write and not run.failed_in:
-            write_atomically(run.path, nbformat.writes(run.notebook) + "\n")
+            write_atomically(run.path, text)
         slowest = max(run.sections, key=run.sections.get)
         state = f"slowest section {slowest!r}, {run.sections[slowest]:.0f} s"
         if run.failed_in:
             state = f"FAILED in section {run.failed_in!r}: {run.error}"
         print(f"{run.path.stem}: {run.seconds:.0f} s, {state}", flush=True)
-    for run, before, after in zip(runs, [None, *runs], [*runs[1:], None], strict=False):
-        page = pages / f"{run.path.stem}.html"
-        write_page(run.notebook, page, source=run.path, before=before, after=after)
-    write_page(_index(runs), pages / "index.html", source=folder / "index.ipynb")
-    rows = [
-        {
-            "name": run.path.stem,
-            "seconds": round(run.seconds, 2),
-            "ok": not run.failed_in,
-            "sections": {name: round(s, 2) for name, s in run.sections.items()},
-        }
-        for run in runs
-    ]
+        sections = {name: round(s, 2) for name, s in run.sections.items()}
+        row = {"name": run.path.stem, "seconds": round(run.seconds, 2)}
+        rows.append(row | {"ok": not run.failed_in, "sections": sections})
     timing = json.dumps({"notebooks": rows}, indent=2) + "\n"
-    write_atomically(pages / "timing.json", timing)
-    print(f"Pages: {os.path.relpath(pages / 'index.html')}")
-    return sum(bool(run.failed_in) for run in runs)
+    write_atomically(executed / "timing.json", timing)
+    return sum(not row["ok"] for row in rows)
 
 
 def run_notebook(path: Path, *, cell_seconds: int = CELL_SECONDS) -> Run:
@@ -181,11 +175,8 @@ def run_notebook(path: Path, *, cell_seconds: int = CELL_SECONDS) -> Run:
         on_cell_execute=start,
         on_cell_executed=stop,
     )
-    python_path = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {"OMP_NUM_THREADS": THREADS, **os.environ, **OFFLINE}
-    environment["PYTHONPATH"] = os.pathsep.join(python_path)
     try:
-        client.execute(env=environment)
+        client.execute(env=_environment())
     except (CellExecutionError, RuntimeError, TimeoutError, AssertionError) as error:
         # A cell that raised or was too slow, or a kernel that died.
         name = getattr(error, "ename", type(error).__name__)
@@ -246,102 +237,90 @@ def find_title(notebook: NotebookNode, *, default: str = "") -> tuple[str, str]:
     return heading[1] if heading else default, promise[:1].upper() + promise[1:]
 
 
-def write_page(
-    notebook: NotebookNode,
-    path: Path,
+def write_book(
+    folder: Path = NOTEBOOKS,
     *,
-    source: Path,
-    before: Run | None = None,
-    after: Run | None = None,
+    executed: Path | None = None,
+    book: Path = BUILD / "course",
 ) -> Path:
-    """Write an executed notebook as one HTML file that loads nothing.
+    """Write the book, slides and the student edition: whole or not at all.
 
     Args:
-        notebook: Executed.
-        path: Of the page.
-        source: Of the notebook; its relative links and images start there.
-        before, after: The neighbours that the page links to.
+        folder: Of the notebooks and pages.
+        executed: What `run_course` wrote, to take instead of stored outputs.
+        book: Folder to write; what was in it goes.
     """
-    # nbconvert embeds images with a parser that closes a <details> at a blank line.
-    exporter = HTMLExporter(embed_images=False, exclude_anchor_links=True)
-    page = BeautifulSoup(exporter.from_notebook_node(notebook)[0], "html.parser")
-    for script in page.select("head script, head link"):
-        script.decompose()  # RequireJS, MathJax, Mermaid: from a network, not needed
-    page.title.string = find_title(notebook, default=source.stem)[0]
-    style = page.new_tag("style")
-    style.string = STYLE.read_text(encoding="utf-8")
-    page.head.append(style)
-    alts = {}  # base64 image -> alternative text, which nbconvert drops
-    for output in (o for cell in notebook.cells for o in cell.get("outputs", [])):
-        for kind, about in output.get("metadata", {}).items():
-            if "alt" in about:
-                alts["".join(output.data[kind].split())] = about["alt"]
-    for image in page.select("img[src]"):
-        content = "".join(image["src"].partition("base64,")[2].split())
-        image["alt"] = alts.get(content) or image.get("alt", "")
-        file = source.parent / unquote(image["src"])
-        if not content and file.is_file():
-            kind = file.suffix.removeprefix(".").replace("svg", "svg+xml")
-            content = base64.b64encode(file.read_bytes()).decode()
-            image["src"] = f"data:image/{kind};base64,{content}"
-    for text in page.select_one("main").find_all(string=re.compile(r"\$.+\$", re.S)):
-        if not text.find_parents(["pre", "code", "script", "style"]):
-            text.replace_with(BeautifulSoup(_typeset(text), "html.parser"))
-    for link in page.select("a[href]"):
-        link["href"] = _relink(link["href"], source=source, page=path)
-    links = [_navigation_link("prev", before), _navigation_link("next", after)]
-    bar = '<a href="index.html">All lessons</a>'.join(links)
-    for position, name in ((0, "Course"), (len(page.body), "Course, at the end")):
-        navigation = f'<nav aria-label="{name}">{bar}</nav>'
-        page.body.insert(position, BeautifulSoup(navigation, "html.parser"))
-    return write_atomically(path, str(page))
+    work = book.with_name(f"{book.name}-unfinished")
+    shutil.rmtree(work, ignore_errors=True)
+    source, pages = work / "source", work / "pages"
+    lay_out(folder, source, executed=executed)
+    command = [sys.executable, "-m", "sphinx", "-q", "-c", HERE, "-d", work / "trees"]
+    command += [*os.environ.get("SPHINXOPTS", "").split(), source, pages]
+    if subprocess.run(command, env=_environment()).returncode:
+        raise RuntimeError("The book was not written; see above.")
+    for path in find_notebooks(folder=folder):
+        write_slides(source / path.relative_to(folder.parent), folder=pages)
+    write_student_edition(work / "student", notebooks=folder)
+    shutil.make_archive(pages / "student", "zip", work / "student")
+    if repository := os.environ.get("CLEPDG_REPOSITORY"):
+        write_student_edition(pages / "colab", notebooks=folder, colab=repository)
+    if executed:
+        shutil.copy2(executed / "timing.json", pages)
+    shutil.rmtree(book, ignore_errors=True)
+    pages.rename(book)
+    shutil.rmtree(work)
+    return book / "index.html"
 
 
-def _typeset(text: str) -> str:
-    """Return HTML of a text, its formulas as MathML."""
-    parts = re.split(r"\$\$(.+?)\$\$|\$([^$]+)\$", text, flags=re.S)
-    page = html.escape(parts[0])
-    for block, inline, after in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
-        latex = (block or inline).strip()
-        try:
-            page += to_mathml(latex, display="block" if block else "inline")
-        except Exception:  # of many kinds; the source is still readable
-            page += f"<code>{html.escape(latex)}</code>"
-        page += html.escape(after)
-    return page
+def _environment() -> dict[str, str]:
+    """Return the environment of kernels and Sphinx, which find the library."""
+    python_path = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {"OMP_NUM_THREADS": THREADS, **os.environ, **OFFLINE}
+    return environment | {"PYTHONPATH": os.pathsep.join(python_path)}
 
 
-def _index(runs: Sequence[Run]) -> NotebookNode:
-    """Return a page that lists all lessons with their measured minutes."""
-    text = INDEX.format(minutes=sum(run.seconds for run in runs) / 60)
-    for run in runs:
-        title, promise = find_title(run.notebook, default=run.path.stem)
-        state = f"failed: {run.failed_in}" if run.failed_in else "ran"
-        cells = [title, promise, f"{run.seconds / 60:.1f}", state]
+def lay_out(folder: Path, source: Path, *, executed: Path | None = None) -> None:
+    """Copy what Sphinx reads into `source`; each file keeps its place, so its links."""
+    project = folder.parent
+    ignored = shutil.ignore_patterns("build", ".*")
+    shutil.copytree(folder, source / "notebooks", ignore=ignored)
+    for path in find_notebooks(folder=folder) if executed else ():
+        shutil.copy2(executed / path.name, source / "notebooks")
+    for kind in ("LICENSE", "data/**/README.md", "data/results/*.png"):
+        for path in project.glob(kind):
+            target = source / path.relative_to(project)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, target)
+    index = (HERE / "index.md").read_text(encoding="utf-8")
+    index = index.replace("{lessons}", _list_lessons(source))
+    write_atomically(source / "index.md", index)
+    pages: dict[str, str] = {}  # of the reference: one for each room of the library
+    for path in sorted((project / "clepdg_lib").rglob("*.py")):
+        parts = path.relative_to(project).with_suffix("").parts
+        name = ".".join(part for part in parts if part != "__init__")
+        room, title = ".".join(name.split(".")[:2]), name.replace("_", r"\_")
+        pages[room] = pages.get(room, "") + (
+            f"#{'#' * (room in pages)} {title}\n\n```{{eval-rst}}\n"
+            f".. automodule:: {name}\n   :members:\n```\n\n"
+        )
+    for room, text in pages.items():
+        write_atomically(source / "reference" / f"{room}.md", text)
+
+
+def _list_lessons(source: Path) -> str:
+    """Return a table of the notebooks, with what they promise."""
+    text = "| lesson | what you will be able to do | minutes | |\n"
+    text += "| --- | --- | --: | --- |\n"
+    for path in find_notebooks(folder=source / "notebooks"):
+        notebook = nbformat.read(path, as_version=4)
+        title, promise = find_title(notebook, default=path.stem)
+        minutes = re.search(r"\d+(?= minutes)", notebook.cells[0].source)
+        cells = [title, promise, minutes[0] if minutes else ""]
         cells = [html.escape(cell).replace("|", "&#124;") for cell in cells]
-        cells[0] = f"[{cells[0]}]({run.path.stem}.ipynb)"
+        cells[0] = f"[{cells[0]}](notebooks/{path.name})"
+        cells += [f'<a href="notebooks/{path.stem}.slides.html">slides</a>']
         text += f"| {' | '.join(cells)} |\n"
-    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
-
-
-def _relink(href: str, *, source: Path, page: Path) -> str:
-    """Point a notebook's relative link to the same target from its page."""
-    parts = urlsplit(href)
-    if parts.scheme or parts.netloc or not parts.path or parts.path.startswith("/"):
-        return href
-    target = (source.parent / unquote(parts.path)).resolve()
-    anchor = f"#{parts.fragment}" if parts.fragment else ""
-    if target.suffix == ".ipynb" and target.parent == source.parent.resolve():
-        return f"{target.stem}.html{anchor}"
-    relative = os.path.relpath(target, page.parent.resolve())
-    return Path(relative).as_posix() + anchor
-
-
-def _navigation_link(rel: str, run: Run | None) -> str:
-    if run is None:
-        return "<span></span>"
-    title = html.escape(find_title(run.notebook, default=run.path.stem)[0])
-    return f'<a href="{run.path.stem}.html" rel="{rel}">{title}</a>'
+    return text
 
 
 def student_edition(notebook: NotebookNode) -> NotebookNode:
@@ -354,13 +333,29 @@ def student_edition(notebook: NotebookNode) -> NotebookNode:
     return student
 
 
-def write_student_edition(folder: Path = BUILD / "student") -> Path:
-    """Write all notebooks without solutions, and their images, into a folder."""
+def write_student_edition(
+    folder: Path = BUILD / "student", *, notebooks: Path = NOTEBOOKS, colab: str = ""
+) -> Path:
+    """Write all notebooks without solutions, and their images, into a folder.
+
+    Args:
+        folder: To write.
+        notebooks: Folder to read.
+        colab: Address of the repository. Colab has nothing but the notebook that it
+            opens: its first cell installs the course, and images come from there.
+    """
     target = folder / "notebooks"
-    for path in find_notebooks():
+    for path in find_notebooks(folder=notebooks):
         notebook = student_edition(nbformat.read(path, as_version=4))
+        if colab:
+            for cell in notebook.cells:
+                raw = f"]({colab}/raw/main/notebooks/images/"
+                cell.source = cell.source.replace("](images/", raw)
+            install = INSTALL.format(repository=colab)
+            notebook.cells.insert(0, nbformat.v4.new_code_cell(install, id="install"))
         write_atomically(target / path.name, nbformat.writes(notebook) + "\n")
-    shutil.copytree(NOTEBOOKS / "images", target / "images", dirs_exist_ok=True)
+    if (notebooks / "images").is_dir() and not colab:
+        shutil.copytree(notebooks / "images", target / "images", dirs_exist_ok=True)
     return target
 
 
@@ -385,33 +380,51 @@ def cut_into_slides(notebook: NotebookNode) -> NotebookNode:
     return nbformat.v4.new_notebook(cells=cells, metadata=notebook.metadata)
 
 
-def write_slides(number: str = "00", *, folder: Path = BUILD / "slides") -> Path:
-    """Write a lesson with its stored outputs as one file of reveal.js slides.
+def write_slides(path: Path, *, folder: Path = BUILD / "slides") -> Path:
+    """Write a lesson with its stored outputs as reveal.js slides.
 
-    Showing them needs a network: the browser fetches reveal.js.
+    reveal.js and MathJax are copied beside them: showing slides needs no network.
     """
-    path = find_notebooks([number])[0]
     notebook = cut_into_slides(nbformat.read(path, as_version=4))
-    exporter = SlidesExporter(embed_images=True, exclude_input_prompt=True)
-    exporter.reveal_scroll = True  # a long output can be scrolled
+    template = {"template_file": "slides.html.j2", "extra_template_paths": [str(HERE)]}
+    exporter = SlidesExporter(embed_images=True, exclude_input_prompt=True, **template)
+    exporter.reveal_url_prefix, exporter.reveal_theme = "../_static/reveal", "white"
     resources = {"metadata": {"path": str(path.parent), "name": path.stem}}
     body, _ = exporter.from_notebook_node(notebook, resources=resources)
-    return write_atomically(folder / f"{path.stem}.slides.html", body)
+    body = re.sub(r'(href="(?![a-z]+:)[^"]+)\.(md|ipynb)\b', r"\1.html", body)
+    copy_scripts(folder / "_static")
+    return write_atomically(folder / "notebooks" / f"{path.stem}.slides.html", body)
+
+
+def copy_scripts(folder: Path) -> None:
+    """Copy reveal.js and MathJax out of the packages that bring them."""
+    for name, (package, place, files) in SCRIPTS.items():
+        root = Path(find_spec(package).submodule_search_locations[0]) / place
+        for file in (file for pattern in files for file in root.glob(pattern)):
+            target = folder / name / file.relative_to(root)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, target)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("command", choices=("run", "student", "slides"))
+    commands = ("run", "book", "student", "slides")
+    parser.add_argument("command", choices=commands)
     parser.add_argument("numbers", nargs="*", help="of notebooks, such as 03")
     parser.add_argument("--write", action="store_true", help="store the outputs")
     args = parser.parse_args(arguments)
     if args.command == "run":
-        return 1 if run_course(args.numbers, write=args.write) else 0
-    if args.command == "student":
+        failed = run_course(args.numbers, write=args.write)
+        if not args.numbers:
+            print("wrote", os.path.relpath(write_book(executed=BUILD / "executed")))
+        return 1 if failed else 0
+    if args.command == "book":
+        paths = [write_book()]
+    elif args.command == "student":
         paths = [write_student_edition()]
     else:
-        paths = [write_slides(number) for number in args.numbers or ["00"]]
+        paths = [write_slides(path) for path in find_notebooks(args.numbers or ["00"])]
     print("wrote", *map(os.path.relpath, paths))
     return 0
 

@@ -175,11 +175,10 @@ def _comparisons(pairs: pd.DataFrame) -> str:
 
 def _lessons(notebooks: Path) -> str:
     rows = []
-    for path in sorted(notebooks.glob("*.ipynb")):
-        notebook = nbformat.read(path, as_version=4)
-        title, _ = find_title(notebook, default=path.stem)
-        link = f"[{title}](notebooks/{path.name})"
-        rows.append((link, LESSONS.get(path.stem, "–")))
+    for name, minutes in LESSONS.items():
+        notebook = nbformat.read(notebooks / f"{name}.ipynb", as_version=4)
+        title, _ = find_title(notebook, default=name)
+        rows.append((f"[{title}](notebooks/{name}.ipynb)", minutes))
     return write_table(pd.DataFrame(rows, columns=["lesson", "minutes"]))
 
 
