@@ -14,7 +14,7 @@ NBVAL := --nbval-lax --nbval-current-env \
 	--nbval-cell-timeout=400 --nbval-kernel-startup-timeout=60
 
 .DEFAULT_GOAL := help
-.PHONY: help course book test lab student slides benchmark speed soak clean .venv
+.PHONY: help course book test lab student grade slides benchmark speed soak clean .venv
 
 help:  ## say what can be made
 	@sed -n 's/^\([a-z.-]*\):[^#]*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) \
@@ -57,6 +57,10 @@ lab: .venv/.installed  ## open the first notebook in JupyterLab
 
 student: .venv/.installed  ## write build/student: the notebooks without solutions
 	$(COURSE) student
+
+HAND_INS ?= build/hand-ins
+grade: .venv/.installed  ## grade HAND_INS=folder, write build/grades.csv
+	$(BIN)/python notebooks/build/grading.py grade "$(HAND_INS)"
 
 LESSON ?= 00
 slides: .venv/.installed  ## write build/slides: one lesson (LESSON=04) as slides

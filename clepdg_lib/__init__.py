@@ -5,9 +5,15 @@ ours. A public name is imported from its module when it is first used (PEP 562),
 ``import clepdg_lib`` costs nothing.
 """
 
+import getpass
+import os
 from importlib import import_module
 from typing import Any
 
+try:
+    getpass.getuser()
+except (KeyError, OSError, ImportError):  # as in many containers: torch would stop
+    os.environ["USER"] = "unknown"
 __version__ = "0.2.0"
 _HOMES = {
     "acpt": ("AcousticContexts", "random_contexts", "tune_contexts"),
@@ -27,8 +33,7 @@ __all__ = sorted(_HOME_OF)
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
-        valid = ", ".join(__all__)
-        raise AttributeError(f"{__name__} has no attribute {name!r}; it has {valid}")
+        raise AttributeError(f"{__name__} has no attribute {name!r}; it has {__all__}")
     return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
 
 

@@ -1,7 +1,5 @@
 """The command line: ``python -m clepdg_lib COMMAND``; ``--help`` after any of them."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys
@@ -9,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from clepdg_lib.files import write_atomically
+from clepdg_lib.files import as_path, write_atomically
 
 # A command imports torch itself: `--help` answers at once, and `doctor` always.
 SETTINGS = ["loco", "shift", "lodo", "supervised"]
@@ -27,10 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         add = parsers[run].add_argument
         add("corpus", help="name, folder or csv file")
         add("--model", default="clap-mini", help="name or folder")
-        add("--out", type=Path, required=True, help=out)
+        add("--out", type=as_path, required=True, help=out)
     add = parsers[benchmark].add_argument
-    add("--json", type=Path, required=True, help="file to write")
-    add("--features", type=Path, help="made again by data/build/real_speech.py")
+    add("--json", type=as_path, required=True, help="file to write")
+    add("--features", type=as_path, help="made again by data/build/real_speech.py")
     add("--settings", nargs="+", choices=SETTINGS, default=SETTINGS, help="default all")
     add("--seeds", nargs="+", type=int, default=list(range(5)), help="default 0 to 4")
     args = parser.parse_args(arguments)

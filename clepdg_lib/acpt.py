@@ -6,8 +6,6 @@ contexts on text and that map; `ContextAugmentation` bends features while CLEP l
 Shapes: E emotions, K contexts, M tokens each, C captions, P pairs, D features' width.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from clepdg_lib.captions import BARE, CANONICAL, check_emotions
-from clepdg_lib.clap import Clap
+from clepdg_lib.captions import BARE, CANONICAL, check_emotions, emotion_prompts
+from clepdg_lib.clap import Clap, check_range, check_rows, pin_defaults, refuse_alike
 from clepdg_lib.files import read_arrays, write_arrays
 
 PART = 64  # contexts that are embedded at once
@@ -41,50 +39,43 @@ class AcousticContexts:
 
     def save(self, path: str | Path) -> None:
         """Write the vectors as an npz without pickles, whole or not at all."""
-        path = Path(path).expanduser()
-        if path.suffix != ".npz":  # as np.savez names it
-            path = path.with_name(f"{path.name}.npz")
         vectors = self.vectors.detach().cpu().numpy()
         write_arrays(path, vectors=vectors, template=np.array(self.template))
 
     @classmethod
-    def load(cls, path: str | Path) -> AcousticContexts:
+    def load(cls, path: str | Path) -> "AcousticContexts":
         """Read what `save` wrote; a `ValueError` says what is wrong with another."""
         arrays = read_arrays(path, names=("vectors", "template"))
-        vectors = torch.from_numpy(arrays["vectors"])
-        floats = vectors.ndim == 3 and vectors.is_floating_point()
-        if not floats or not vectors.isfinite().all():
-            kind = f"{vectors.dtype} of shape {tuple(vectors.shape)}"
-            raise ValueError(f"{path} holds {kind}; contexts are finite (K, M, D)")
-        return cls(vectors.float(), str(arrays["template"]))
+        vectors = torch.from_numpy(arrays["vectors"]).float()
+        if vectors.ndim != 3 or not vectors.isfinite().all():
+            shape = f"vectors of shape {tuple(vectors.shape)}"
+            raise ValueError(f"{path} holds {shape}; contexts are finite (K, M, D)")
+        return cls(vectors, str(arrays["template"]))
 
 
+@pin_defaults
 def random_contexts(
     clap: Clap,
     *,
     n_contexts: int = 16,
     n_tokens: int = 8,
-    scale: float = 1.0,
     template: str = CANONICAL,
     seed: int = 0,
 ) -> AcousticContexts:
-    """Draw contexts and leave them untrained: the control for every claim on ACPT.
-
-    Their entries vary as the token table's do, times `scale`.
-    """
-    if n_contexts < 1 or n_tokens < 1:
-        raise ValueError(f"{n_contexts=} and {n_tokens=} must both be 1 or more")
+    """Draw untrained contexts, a control; entries vary as the token table's do."""
+    check_range(least=1, whole=True, n_contexts=n_contexts, n_tokens=n_tokens)
     table = clap.text_tower.table.detach().float().cpu()
-    generator = torch.Generator().manual_seed(seed)
-    shape = (n_contexts, n_tokens, table.shape[1])
-    vectors = table.std() * scale * torch.randn(shape, generator=generator)
-    return AcousticContexts(vectors, template)
+    shape, draw = (n_contexts, n_tokens, table.shape[1]), torch.Generator()
+    drawn = torch.randn(shape, generator=draw.manual_seed(seed))
+    return AcousticContexts(table.std() * drawn, template)
 
 
+@pin_defaults
 def contexts_from_words(
     clap: Clap, phrases: Sequence[str], *, n_tokens: int = 8, template: str = CANONICAL
 ) -> AcousticContexts:
     """Start contexts from phrases: their first M tokens, repeated if they are fewer."""
+    check_range(least=1, whole=True, n_tokens=n_tokens)
     rows = []
     for phrase in [phrases] if isinstance(phrases, str) else phrases:
         words, mask = clap.token_embeddings([phrase])
@@ -93,13 +84,13 @@ def contexts_from_words(
     return AcousticContexts(torch.stack(rows), template)
 
 
+@pin_defaults
 def append_contexts(clap: Clap, sentences: Sequence[str], vectors: Tensor) -> Tensor:
-    """Put each context behind each sentence and embed, with gradients.
-
-    For S sentences and vectors (K, M, D), returns unit rows (K, S, dim). A context
-    stands behind the last word and before the end token; padding goes on.
+    """Put each context behind each sentence, before its end token, and embed, with
+    gradients: S sentences and vectors (K, M, D) give unit rows (K, S, dim).
     """
-    words, mask = clap.token_embeddings(list(sentences))  # (S, L, D), (S, L)
+    sentences = [sentences] if isinstance(sentences, str) else list(sentences)
+    words, mask = clap.token_embeddings(sentences)  # (S, L, D), (S, L)
     n_contexts, n_tokens = vectors.shape[:2]
     which = torch.arange(n_contexts).repeat_interleave(len(words))
     words, mask = words.repeat(n_contexts, 1, 1), mask.repeat(n_contexts, 1)
@@ -118,16 +109,20 @@ def embed_contexts(
     clap: Clap, contexts: AcousticContexts, emotions: Sequence[str]
 ) -> Tensor:
     """Embed every emotion in every context: (K, E, dim) unit rows, no gradients."""
-    sentences = [contexts.template.format(emotion=e) for e in emotions]
-    with torch.no_grad():  # in parts: a thousand contexts at once would want gigabytes
-        parts = contexts.vectors.split(PART)
+    sentences = emotion_prompts(emotions, templates=[contexts.template])
+    return _embed_in_parts(clap, [row[0] for row in sentences], contexts.vectors)
+
+
+def _embed_in_parts(clap: Clap, sentences: Sequence[str], vectors: Tensor) -> Tensor:
+    with torch.no_grad():  # a thousand contexts at once would want gigabytes
+        parts = vectors.split(PART)
         return torch.cat([append_contexts(clap, sentences, p).cpu() for p in parts])
 
 
 def text_shifts(clap: Clap, places: AcousticContexts | Sequence[str]) -> Tensor:
     """What contexts or phrases add to the bare sentence: tau, (K, dim)."""
     if isinstance(places, AcousticContexts):
-        moved = embed_contexts(clap, AcousticContexts(places.vectors, BARE), [""])[:, 0]
+        moved = _embed_in_parts(clap, [BARE], places.vectors)[:, 0]
     else:
         places = [places] if isinstance(places, str) else places
         moved = clap.embed_text([f"{BARE} {phrase}" for phrase in places])
@@ -165,6 +160,8 @@ class PlaceMap(nn.Module):
         return features + self.move(z, tau) * self.deviation
 
 
+@torch.inference_mode(False)
+@pin_defaults
 def fit_place_map(
     tau: Tensor,
     clean: Tensor,
@@ -174,20 +171,19 @@ def fit_place_map(
     learning_rate: float = 4e-3,
     seed: int = 0,
 ) -> PlaceMap:
-    """Learn G by least squares from unlabelled pairs of features.
+    """Learn G by least squares from unlabelled pairs, 256 a step.
 
-    Args:
-        tau: (P, dim) `text_shifts` of the pairs' captions.
-        clean: (P, D) features of clips as recorded.
-        placed: (P, D) features of the same clips in the places of the captions.
-        steps: Updates, on 256 pairs each.
-        learning_rate: AdamW's, falling to zero by a cosine.
-        seed: Of weights and batches.
+    These are (P, dim) `text_shifts` of captions, and (P, D) features of clips as
+    recorded, and in the places of the captions.
     """
+    check_range(least=0, whole=True, steps=steps)
+    check_range(least=1e-9, most=1, learning_rate=learning_rate)
     sizes = [len(tau), len(clean), len(placed)]
     if len(set(sizes)) > 1 or not sizes[0]:
         given = "{} captions, {} clean and {} placed clips".format(*sizes)
         raise ValueError(f"{given}; give one of each for every pair, at least one")
+    tau, clean = (check_rows(x, name=n) for x, n in ((tau, "tau"), (clean, "clean")))
+    placed = check_rows(placed, name="placed", dim=clean.shape[1])
     draw = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -196,18 +192,16 @@ def fit_place_map(
     place_map.deviation = clean.std(dim=0, correction=0) + 1e-6
     z = (clean - place_map.mean) / place_map.deviation
     moves = (placed - clean) / place_map.deviation
-    optimizer = torch.optim.AdamW(
-        place_map.parameters(), lr=learning_rate, weight_decay=0.05, fused=True
-    )
+    how = {"lr": learning_rate, "weight_decay": 0.05, "fused": True}
+    optimizer = torch.optim.AdamW(place_map.parameters(), **how)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
-    with torch.enable_grad():
-        for _ in range(steps):
-            rows = torch.randint(len(tau), (256,), generator=draw)
-            loss = F.mse_loss(place_map.move(z[rows], tau[rows]), moves[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
+    for _ in range(steps):
+        rows = torch.randint(len(tau), (256,), generator=draw)
+        loss = F.mse_loss(place_map.move(z[rows], tau[rows]), moves[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
     place_map.requires_grad_(False).eval()
     place_map.residuals = moves - place_map.move(z, tau)
     return place_map
@@ -222,6 +216,10 @@ class ContextAugmentation:
     amplitude: float = 1.5  # a is uniform from 0 to this
     residual_bank: bool = False  # add real residuals of G's pairs: audio at work
 
+    def __post_init__(self) -> None:
+        check_range(least=0, most=100, amplitude=self.amplitude)
+
+    @pin_defaults
     def __call__(self, features: Tensor, generator: torch.Generator) -> Tensor:
         """Bend features: (n, D) -> (n, D)."""
         n = len(features)
@@ -234,6 +232,8 @@ class ContextAugmentation:
         return features + self.amplitude * torch.rand(n, 1, generator=generator) * move
 
 
+@torch.inference_mode(False)
+@pin_defaults
 def tune_contexts(
     clap: Clap,
     emotions: Sequence[str],
@@ -250,7 +250,6 @@ def tune_contexts(
     diversity: float = 0.02,
     kappa: float = 100.0,
     temperature: float = 0.1,
-    init: AcousticContexts | None = None,
     template: str = CANONICAL,
     seed: int = 0,
     progress: bool = True,
@@ -274,83 +273,70 @@ def tune_contexts(
     captions there is no cover loss: contexts are then tuned as published.
 
     Args:
-        clap: A CLAP or CLEP; its text tower is used and not changed.
+        clap: Its text tower is used, and not changed.
         emotions: E labels; each step draws one.
-        captions: C phrases for places.
-        caption_shifts: Their (C, dim) `text_shifts`, if they are known.
+        captions: C phrases for places; `caption_shifts` are their `text_shifts`.
+            Contexts start at those near K cluster centres; without any, at random.
         place_map: G; without it, D_k is tau(v_k) itself.
-        n_contexts: K, at most C.
-        n_tokens: M tokens each.
-        steps: Updates.
+        n_contexts: K, at most C, of M = `n_tokens`.
         learning_rate: Adam's, in units of the token table's spread.
-        cover, consistency, diversity: Weights of the losses.
         kappa: Sharpness of the cover loss: large counts the nearest context alone.
         temperature: t.
-        init: Where to start; default the phrases nearest to K cluster centres of the
-            captions, or `random_contexts`.
-        template: Sentence that contexts are appended to.
-        seed: Of the start and of the emotions drawn.
-        progress: Show a bar.
-
-    Returns:
-        Contexts whose history has step, cover, consistency, diversity and loss.
     """
     emotions = check_emotions(emotions)
-    settings = {"kappa": kappa, "temperature": temperature, "steps": steps + 1}
-    for name, value in {**settings, "learning_rate": learning_rate}.items():
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name} is {value}; it must be finite and positive")
-    targets = None
+    check_range(least=0, whole=True, steps=steps)
+    check_range(least=1, whole=True, n_contexts=n_contexts, n_tokens=n_tokens)
+    check_range(least=1e-6, kappa=kappa, temperature=temperature)
+    check_range(least=1e-9, most=1e3, learning_rate=learning_rate)
+    check_range(least=0, cover=cover, consistency=consistency, diversity=diversity)
+    sizes, targets = {"n_tokens": n_tokens}, None
+    init = random_contexts(clap, n_contexts=n_contexts, seed=seed, **sizes)
     if captions is not None:
         captions = [captions] if isinstance(captions, str) else list(captions)
         if caption_shifts is None:
             captions = list(dict.fromkeys(captions))
             caption_shifts = text_shifts(clap, captions)
-        targets = caption_shifts
+        targets = check_rows(caption_shifts, name="caption_shifts", dim=clap.dim)
         if n_contexts > len(captions):
             few = f"only {len(captions)} different captions to cover"
             raise ValueError(f"{n_contexts=}, but {few}; tune fewer or give more")
-        if init is None:
-            phrases = central_captions(captions, targets, n_contexts, seed=seed)
-            init = contexts_from_words(clap, phrases, n_tokens=n_tokens)
-    if init is None:
-        init = random_contexts(
-            clap, n_contexts=n_contexts, n_tokens=n_tokens, seed=seed
-        )
+        phrases = central_captions(captions, targets, n_contexts, seed=seed)
+        init = contexts_from_words(clap, phrases, **sizes)
     # In units of the table's spread, so that one learning rate suits every model.
     spread = clap.text_tower.table.detach().float().std().cpu()
-    plain = clap.embed_text([template.format(emotion=e) for e in emotions])
+    prompts = [row[0] for row in emotion_prompts(emotions, templates=[template])]
+    plain = clap.embed_text(prompts)
+    refuse_alike(plain, emotions)
     bare = clap.embed_text([BARE])
     draw = torch.Generator().manual_seed(seed)
     moving = (init.vectors / spread).clone().requires_grad_(True)
     optimizer = torch.optim.Adam([moving], lr=learning_rate)
     history: list[dict[str, float]] = []
-    with torch.enable_grad():
-        for step in tqdm(range(steps), desc="tuning", disable=not progress):
-            drawn = int(torch.randint(len(emotions), (), generator=draw))
-            sentences = [BARE, template.format(emotion=emotions[drawn])]
-            embedded = append_contexts(clap, sentences, moving * spread).cpu()
-            tau = moves = embedded[:, 0] - bare  # (K, dim)
-            if place_map is not None:  # what contexts do to the mean clip
-                moves = place_map.move(torch.zeros(len(tau), clap.width), tau)
-            logits = embedded[:, 1] @ plain.T / temperature
-            losses = {
-                "cover": torch.zeros(()),
-                "consistency": F.cross_entropy(logits, torch.full((len(tau),), drawn)),
-                "diversity": diversity_loss(moves),
-            }
-            if targets is not None:
-                losses["cover"] = cover_loss(tau, targets, kappa=kappa)
-            weights = zip((cover, consistency, diversity), losses.values(), strict=True)
-            loss = sum(weight * each for weight, each in weights)
-            if not torch.isfinite(loss):
-                cure = f"raise {temperature=} or lower {learning_rate=}"
-                raise ValueError(f"tuning diverged in step {step + 1}; {cure}")
-            # Not loss.backward(): that would leave gradients in the frozen tower.
-            (moving.grad,) = torch.autograd.grad(loss, [moving])
-            optimizer.step()
-            values = {name: part.item() for name, part in losses.items()}
-            history.append({"step": step + 1, **values, "loss": loss.item()})
+    for step in tqdm(range(steps), desc="tuning", disable=not progress):
+        drawn = int(torch.randint(len(emotions), (), generator=draw))
+        vectors = moving * spread
+        embedded = append_contexts(clap, [BARE, prompts[drawn]], vectors).cpu()
+        tau = moves = embedded[:, 0] - bare  # (K, dim)
+        if place_map is not None:  # what contexts do to the mean clip
+            moves = place_map.move(torch.zeros(len(tau), clap.width), tau)
+        logits = embedded[:, 1] @ plain.T / temperature
+        losses = {
+            "cover": torch.zeros(()),
+            "consistency": F.cross_entropy(logits, torch.full((len(tau),), drawn)),
+            "diversity": diversity_loss(moves),
+        }
+        if targets is not None:
+            losses["cover"] = cover_loss(tau, targets, kappa=kappa)
+        weights = zip((cover, consistency, diversity), losses.values(), strict=True)
+        loss = sum(weight * each for weight, each in weights)
+        if not torch.isfinite(loss):
+            cure = f"raise {temperature=} or lower {learning_rate=}"
+            raise ValueError(f"tuning diverged in step {step + 1}; {cure}")
+        # Not loss.backward(): that would leave gradients in the frozen tower.
+        (moving.grad,) = torch.autograd.grad(loss, [moving])
+        optimizer.step()
+        values = {name: part.item() for name, part in losses.items()}
+        history.append({"step": step + 1, **values, "loss": loss.item()})
     return AcousticContexts(moving.detach() * spread, template, pd.DataFrame(history))
 
 
@@ -362,7 +348,7 @@ def cover_loss(tau: Tensor, targets: Tensor, *, kappa: float) -> Tensor:
 
 
 def diversity_loss(moves: Tensor) -> Tensor:
-    """Mean |cosine| between different rows of (K, D)."""
+    """Mean absolute cosine between different rows of (K, D)."""
     unit, n = F.normalize(moves, dim=-1), len(moves)
     cosines = (unit @ unit.T).abs()
     return (cosines.sum() - cosines.diagonal().sum()) / max(1, n * (n - 1))

@@ -4,13 +4,13 @@ Sources: Elizalde et al. 2023 and Wu et al. 2023 (CLAP).
 Shapes: n clips or sentences, L tokens, D width of a tower, dim of the joint space.
 """
 
-from __future__ import annotations
-
 import json
+import numbers
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,56 @@ REVISIONS = {
     "laion/clap-htsat-fused": "365dea6ef167def6676140ed93bbc43f84dabb28",
     "laion/larger_clap_music_and_speech": "195c3a3e68faebb3e2088b9a79e79b43ddbda76b",
 }
+ALIKE = 0.9999  # cosine above which two sentences cannot be told apart
 DAMAGES = (SafetensorError, json.JSONDecodeError, RuntimeError, KeyError, TypeError)
+
+
+def pin_defaults(function: Callable) -> Callable:
+    """Decorate a function: new tensors are float32 on the CPU, whatever torch's are."""
+
+    @wraps(function)
+    def run(*args: Any, **keywords: Any) -> Any:
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)
+        try:
+            with torch.device("cpu"):
+                return function(*args, **keywords)
+        finally:
+            torch.set_default_dtype(before)
+
+    return run
+
+
+def check_range(
+    *, least: float, most: float = 1e6, whole: bool = False, **settings: Any
+) -> None:
+    """Refuse settings that are no numbers, or whole numbers, from least to most."""
+    kind = numbers.Integral if whole else numbers.Real
+    for name, value in settings.items():
+        if not isinstance(value, kind) or not least <= value <= most:  # as NaN is
+            limits = f"{'a whole number' if whole else 'a number'} from {least:g}"
+            raise ValueError(f"{name} is {value!r}; it must be {limits} to {most:g}")
+
+
+@pin_defaults
+def check_rows(vectors: Any, *, name: str, dim: int | None = None) -> Tensor:
+    """Return (n, dim) float32 vectors on the CPU, or say what is wrong."""
+    vectors = torch.as_tensor(vectors).detach().float().cpu()
+    fits = vectors.ndim == 2 and len(vectors) and dim in (None, vectors.shape[1])
+    if not fits or not vectors.isfinite().all():
+        wanted = f"finite numbers, (n, {dim or 'dim'}), such as a Clap gives"
+        raise ValueError(f"{name} of shape {tuple(vectors.shape)} must be {wanted}")
+    return vectors
+
+
+def refuse_alike(texts: Tensor, names: Sequence[str]) -> None:
+    """Refuse classes whose text embeddings (E, dim) cannot be told apart."""
+    units = F.normalize(texts, dim=-1)
+    cosines = (units @ units.T).fill_diagonal_(-1)
+    if cosines.max() > ALIKE:
+        i, j = divmod(int(cosines.argmax()), len(names))
+        pair = f"{names[i]!r} from {names[j]!r}"
+        raise ValueError(f"the text tower cannot tell {pair}; use English words")
 
 
 class Clap(nn.Module):
@@ -70,7 +119,7 @@ class Clap(nn.Module):
     def device(self) -> torch.device:
         return self.text_tower.table.device
 
-    def with_projection(self, audio_projection: nn.Module, *, name: str) -> Clap:
+    def with_projection(self, audio_projection: nn.Module, *, name: str) -> "Clap":
         """A model that shares all but the audio projection."""
         parts = dict(self.named_children())
         parts["audio_projection"] = audio_projection.to(self.device)
@@ -86,16 +135,13 @@ class Clap(nn.Module):
         *,
         sample_rate: int = 16_000,
         batch_size: int = 32,
-        on_error: str = "raise",
         progress: bool = False,
     ) -> Tensor:
         """Run the audio tower on prepared clips -> (n, width).
 
         Clips are n paths, or 1-D waves at `sample_rate`; one clip stands for a list.
-        One that is unusable or silent raises an `AudioError`; "skip" leaves it out.
+        One that is unusable or silent raises an `AudioError`.
         """
-        if on_error not in ("raise", "skip"):
-            raise ValueError(f"on_error is {on_error!r}; it must be 'raise' or 'skip'")
         sample_rate, clips = audio.check_rate(sample_rate), audio.as_clips(clips)
 
         def read(i: int) -> Tensor:
@@ -108,12 +154,12 @@ class Clap(nn.Module):
             return audio.prepare(wave, sample_rate=self.sample_rate)
 
         options = {"batch_size": batch_size, "progress": progress}
-        problems = {} if on_error == "skip" else None
-        numbers = range(len(clips))
-        rows = dict(self.stream_features(read, numbers, problems=problems, **options))
+        rows = [
+            row for _, row in self.stream_features(read, range(len(clips)), **options)
+        ]
         if not rows:
-            raise AudioError(f"none of {len(clips)} clips is usable; pass at least one")
-        return torch.stack(list(rows.values()))
+            raise AudioError("there are no clips; pass at least one")
+        return torch.stack(rows)
 
     def stream_features(
         self,
@@ -129,9 +175,8 @@ class Clap(nn.Module):
         `read` gives its prepared wave. `problems` collects each `AudioError`, also of a
         silent clip; where it is None, the first is raised.
         """
-        if not batch_size >= 1:
-            raise ValueError(f"batch_size is {batch_size}; it must be 1 or more")
-        tower, waves = self.audio_tower, {}
+        check_range(least=1, whole=True, batch_size=batch_size)
+        encode, waves = pin_defaults(self.audio_tower.features), {}
         bar = tqdm(numbers, desc="embedding", unit="clip", disable=not progress)
         with ThreadPoolExecutor(max_workers=2) as pool:
             coming = deque(pool.submit(read, i) for i in numbers[:READ_AHEAD])
@@ -149,7 +194,7 @@ class Clap(nn.Module):
                     problems[i] = error
                 full = sum(map(len, waves.values())) > MAX_SAMPLES
                 if waves and (full or len(waves) == AT_ONCE or k == len(numbers)):
-                    rows = tower.features([*waves.values()], batch_size=batch_size)
+                    rows = encode([*waves.values()], batch_size=int(batch_size))
                     yield from zip(waves, rows, strict=True)
                     waves.clear()
         if problems:
@@ -157,26 +202,30 @@ class Clap(nn.Module):
             warnings.warn(f"{n} clips left out; the first: {first}", stacklevel=2)
 
     @torch.no_grad()
+    @pin_defaults
     def project(self, features: Tensor) -> Tensor:
         """Embed the audio tower's features: (n, width) -> (n, dim)."""
-        embeddings = self.audio_projection(features.float().to(self.device))
-        return F.normalize(embeddings, dim=-1).cpu()
+        features = torch.as_tensor(features).float().to(self.device)
+        return F.normalize(self.audio_projection(features).float(), dim=-1).cpu()
 
     @torch.no_grad()
     def embed_text(self, texts: Sequence[str], *, batch_size: int = 256) -> Tensor:
         """Embed a sentence or several -> (n, dim)."""
+        check_range(least=1, whole=True, batch_size=batch_size)
         texts = [texts] if isinstance(texts, str) else list(texts)
-        if not texts or not all(isinstance(t, str) and t.strip() for t in texts):
-            raise ValueError(f"texts are {texts!r:.200}; pass one or more sentences")
-        starts = range(0, len(texts), batch_size)
+        starts = range(0, max(1, len(texts)), batch_size)
         batches = [self.token_embeddings(texts[i : i + batch_size]) for i in starts]
         return torch.cat([self.embed_tokens(*batch).cpu() for batch in batches])
 
+    @pin_defaults
     def token_embeddings(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Look sentences up in the token table -> (n, L, D) and mask (n, L)."""
+        if not texts or not all(isinstance(t, str) and t.strip() for t in texts):
+            raise ValueError(f"texts are {texts!r:.200}; pass one or more sentences")
         ids, mask = self.text_tower.tokenize(texts)
         return self.text_tower.table[ids].detach(), mask
 
+    @pin_defaults
     def embed_tokens(self, vectors: Tensor, mask: Tensor) -> Tensor:
         """Embed token vectors (n, L, D), mask (n, L) -> (n, dim), with gradients."""
         shape, limit = tuple(vectors.shape), self.text_tower.max_tokens
@@ -185,11 +234,17 @@ class Clap(nn.Module):
             remedy = "use fewer context tokens or a shorter template"
             raise ValueError(f"vectors have shape {shape}; must be {takes}: {remedy}")
         features = self.text_tower(vectors, mask)
-        return F.normalize(self.text_projection(features), dim=-1)
+        return F.normalize(self.text_projection(features).float(), dim=-1)
 
     def fingerprint(self) -> str:
         """Hash of the preparation of waves and of the audio tower alone."""
         return f"{self.audio_tower.fingerprint()}|{PREPARATION}"
+
+    def refuse_other_tower(self, data: Any) -> None:
+        """Refuse features of which `tower` says that another tower made them."""
+        if getattr(data, "tower", "") not in ("", self.fingerprint()):
+            remedy = "use that model, or one made from it, or embed the clips again"
+            raise ValueError(f"the features are not of {self.name}'s tower; {remedy}")
 
     def save(self, folder: str | Path, *, towers: str | None = None) -> Path:
         """Write safetensors and checksums: towers in 16 bits, or a path to `towers`."""
@@ -223,6 +278,7 @@ class Clap(nn.Module):
         return folder
 
 
+@pin_defaults
 def load_clap(
     name: str | Path = "clap-mini", *, device: str | torch.device = "cpu"
 ) -> Clap:
@@ -253,7 +309,7 @@ def load_clap(
         raise kind(f"{problem}; {remedy}") from error
     _refuse_infinite(clap.state_dict(), where=name)
     clap.name = folder.resolve().name if is_local else name
-    return clap.to(device)
+    return clap.float().to(device)
 
 
 def _load_folder(folder: Path, bundled: bool) -> Clap:
@@ -297,7 +353,7 @@ def _load_transformers(source: str | Path) -> Clap:
         audio_projection=model.audio_projection,
         text_projection=model.text_projection,
         logit_scale=float(model.logit_scale_a.detach().exp()),
-    ).float()
+    )
 
 
 def _build_projection(weights: dict[str, Tensor], name: str) -> nn.Module:

@@ -1,13 +1,9 @@
 """CLAP to CLEP: contrastive fine-tuning on emotional speech.
 
 Both towers stay frozen; what learns is a linear map from the audio tower's features to
-the joint space, against sentences such as "the speaker sounds furious". Linear and
-strongly regularised generalises best to corpora that are left out. An independent
-implementation written from the paper's abstract; the settings are ours.
-Shapes: n clips, B batch, A levels of an attribute, D width of the tower.
+the joint space, against sentences such as "the speaker sounds furious". The settings
+are ours. Shapes: n clips, B batch, A levels of an attribute, D width of the tower.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,13 +12,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.metrics import balanced_accuracy_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from clepdg_lib.captions import CANONICAL, check_emotions, emotion_sentences
-from clepdg_lib.clap import Clap
+from clepdg_lib.captions import check_emotions, emotion_sentences
+from clepdg_lib.clap import Clap, check_range, check_rows, pin_defaults, refuse_alike
 from clepdg_lib.corpora import Corpus
 from clepdg_lib.embeddings import EmbeddedCorpus, embed_corpus
 
@@ -33,9 +28,9 @@ Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How the projection is trained; chosen by data/build/choose_recipe.py."""
+    """How the projection is trained; chosen by data/build/choose_settings.py."""
 
-    max_iterations: int = 25  # of L-BFGS
+    max_iterations: int = 25  # of L-BFGS, in whole rounds of five
     l2: float = 5.0  # weight of half the squared norm of the map
     scale: float = 10.0  # what inner products are multiplied by in the loss
     augment_weight: float = 1.0  # of the loss on augmented features, beside 1
@@ -43,9 +38,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            least = {"max_iterations": 1, "scale": 1e-3}.get(name, 0)
-            if not least <= value <= 1e4:  # NaN is neither
-                raise ValueError(f"{name} is {value}; must be in {least} to 10,000")
+            least = {"max_iterations": 1, "scale": 1e-3, "l2": 1e-3}.get(name, 0)
+            whole = name == "max_iterations"
+            check_range(least=least, most=1e4, whole=whole, **{name: value})
 
 
 @dataclass(frozen=True)
@@ -79,15 +74,8 @@ def label_aware_loss(
             {\sum_j w_j e^{\ell_{ja}}}.
 
     All clips of a level are positives of its text (Khosla et al. 2020, eq. 2; UniCL,
-    Yang et al. 2022, eq. 3-5): two angry clips are never each other's negatives. W_a
-    removes the entropy of the targets, so that 0 is the least.
-
-    Args:
-        audio: (B, dim).
-        text: (A, dim), one row for each level.
-        labels: (B,) level of each clip, -1 if unknown (the clip is left out).
-        scale: s.
-        weights: (B,) of the clips; default all alike.
+    Yang et al. 2022, eq. 3-5); W_a removes the entropy of the targets. `audio` is
+    (B, dim), `text` (A, dim), `labels` (B,), -1 where unknown, and `weights` (B,).
     """
     return loss_of_logits(scale * audio @ text.T, labels, weights=weights)
 
@@ -113,6 +101,7 @@ def loss_of_logits(
     return 0.5 * (to_text + to_audio)
 
 
+@pin_defaults
 def finetune_clep(
     clap: Clap,
     data: Corpus | EmbeddedCorpus | Any,
@@ -120,7 +109,6 @@ def finetune_clep(
     emotions: Sequence[str] | None = None,
     config: TrainConfig | None = None,
     augment: Augmentation | None = None,
-    validation: Corpus | EmbeddedCorpus | Any | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> Clap:
@@ -128,59 +116,34 @@ def finetune_clep(
 
     Args:
         clap: Where to start; it is not changed, and the result shares its towers.
-        data: Clips to train on: a `Corpus`, what `embed_corpus` gives, or any table of
-            `features` and `clips`. Of clips with splits, the train split alone is used.
+        data: A `Corpus`, what `embed_corpus` gives, or any table of `features` and
+            `clips`. Of clips with splits, the train split alone is used.
         emotions: That captions speak of, default all; other clips are not used.
-        config: How to train.
         augment: Bends features, once for every clip; the loss on them is added.
-        validation: Clips whose zero-shot UAR is noted on the way, and no more.
         seed: Of the augmentation; without it, training is deterministic.
-        progress: Show bars.
-
-    Returns:
-        A new `Clap`; `history` has a row per five iterations: iteration, loss and,
-        with `validation`, validation_uar.
     """
+    is_corpus = isinstance(data, Corpus)
     present = sorted(set(data.clips["emotion"][_is_train(data.clips)]))
     emotions = check_emotions(present if emotions is None else emotions)
     if absent := sorted(set(emotions) - set(present)):
         raise ValueError(f"no clips to train on of {absent}; there are {present}")
-    data, validation = (
-        embed_corpus(clap, each, progress=progress)
-        if isinstance(each, Corpus)
-        else each
-        for each in (data, validation)
-    )
-    clips = data.clips
-    keep = clips["emotion"].isin(emotions).to_numpy() & _is_train(clips)
-    clips = clips[keep]
-    texts = [emotion_sentences(emotion) for emotion in emotions]
+    texts = [clap.embed_text(emotion_sentences(emotion)) for emotion in emotions]
+    refuse_alike(torch.stack([text.mean(dim=0) for text in texts]), emotions)
+    clap.refuse_other_tower(data)
+    data = embed_corpus(clap, data, progress=progress) if is_corpus else data
+    keep = data.clips["emotion"].isin(emotions).to_numpy() & _is_train(data.clips)
+    clips = data.clips[keep]
     labels, weights = emotion_labels(clips, emotions), balanced_weights(clips)
     attribute = CaptionAttribute("emotion", texts, labels, weights)
-    evaluate = None
-    if validation is not None:
-        truth = emotion_labels(validation.clips, emotions)
-        known = torch.from_numpy(truth >= 0)
-        prompts = clap.embed_text([CANONICAL.format(emotion=e) for e in emotions])
-
-        def evaluate(clep: Clap) -> float:
-            logits = clep.project(validation.features[known]) @ prompts.T
-            return balanced_accuracy_score(truth[truth >= 0], logits.argmax(1).numpy())
-
-    clep = train_projection(
-        clap,
-        data.features[torch.tensor(keep)],
-        [attribute],
-        config=config or TrainConfig(),
-        augment=augment,
-        evaluate=evaluate,
-        seed=seed,
-        progress=progress,
-    )
+    how = {"config": config or TrainConfig(), "augment": augment, "seed": seed}
+    features = data.features[torch.tensor(keep)]
+    clep = train_projection(clap, features, [attribute], progress=progress, **how)
     clep.name = f"clep({clap.name})"
     return clep
 
 
+@torch.inference_mode(False)
+@pin_defaults
 def train_projection(
     clap: Clap,
     features: Tensor,
@@ -188,35 +151,29 @@ def train_projection(
     *,
     config: TrainConfig,
     augment: Augmentation | None = None,
-    evaluate: Callable[[Clap], float] | None = None,
     start: Clap | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> Clap:
     """Train a new linear audio projection against captions, by L-BFGS on all clips.
 
-    The loss takes inner products, not cosines: with cosines every clip would have to
-    be equally certain, which generalises worse to corpora left out. It is convex, so
-    there is no learning rate, and `start` only saves time. A level's text is the mean
-    of its sentences' embeddings. Features (n, D) are standardised by the training
-    clips; that is folded into the returned layer.
+    The loss takes inner products: with cosines every clip would have to be equally
+    certain, which generalises worse. It is convex: `start` only saves time. Features
+    (n, D) are standardised by these clips; that is folded into the returned layer.
     """
     if not any((attribute.labels >= 0).any() for attribute in attributes):
         raise ValueError("no clip has a known level in any attribute: nothing to learn")
-    if features.shape[1] != clap.width or not torch.isfinite(features).all():
-        raise ValueError(
-            f"features have shape {tuple(features.shape)}; they must be finite and "
-            f"(n, {clap.width}), as the tower of {clap.name} gives them"
-        )
-    texts = [
-        torch.stack([_mean_text(clap, level) for level in attribute.sentences])
-        for attribute in attributes
-    ]
+    features = check_rows(features, name="features", dim=clap.width)
+    texts = []  # of each attribute, (A, dim): means of its levels' sentences
+    for levels in (attribute.sentences for attribute in attributes):
+        rows = [x if isinstance(x, Tensor) else clap.embed_text(x) for x in levels]
+        texts.append(torch.stack([row.mean(dim=0) for row in rows]))
     labels = [torch.tensor(attribute.labels).long() for attribute in attributes]
     mean, deviation = features.mean(dim=0), features.std(dim=0) + 1e-6
     versions = [(1.0, (features - mean) / deviation)]
     if augment is not None:
         bent = augment(features, torch.Generator().manual_seed(seed))
+        bent = check_rows(bent, name="augmented features", dim=clap.width)
         versions.append((config.augment_weight, (bent - mean) / deviation))
     total = sum(share for share, _ in versions)
     # W = V / roots U^T of principal axes U: as steep in all, half the steps suffice.
@@ -250,23 +207,18 @@ def train_projection(
         loss.backward()
         return loss
 
-    def model() -> Clap:
-        layer = nn.Linear(clap.width, clap.dim)
-        with torch.no_grad():  # W (z - mean) / deviation + b, for raw features
-            layer.weight.copy_(weight / roots @ axes.T / deviation)
-            layer.bias.copy_(bias - layer.weight @ mean)
-        return clap.with_projection(layer, name=clap.name)
-
     history = []
     rounds = range(every, config.max_iterations + 1, every)
-    with torch.enable_grad():
-        for iteration in tqdm(rounds, desc="training", disable=not progress):
-            loss = float(optimizer.step(closure).detach())
-            row = {"iteration": iteration, "loss": loss}
-            if evaluate is not None:
-                row["validation_uar"] = evaluate(model())
-            history.append(row)
-    trained = model()
+    for iteration in tqdm(rounds, desc="training", disable=not progress):
+        loss = float(optimizer.step(closure).detach())
+        history.append({"iteration": iteration, "loss": loss})
+    if not weight.isfinite().all():
+        raise ValueError(f"training diverged; raise l2 or lower scale in {config}")
+    layer = nn.Linear(clap.width, clap.dim)
+    with torch.no_grad():  # W (z - mean) / deviation + b, for raw features
+        layer.weight.copy_(weight / roots @ axes.T / deviation)
+        layer.bias.copy_(bias - layer.weight @ mean)
+    trained = clap.with_projection(layer, name=clap.name)
     trained.history = pd.DataFrame(history)
     return trained
 
@@ -287,8 +239,3 @@ def balanced_weights(clips: pd.DataFrame) -> Tensor:
     """Weights of clips such that every (corpus, emotion) counts alike: (n,)."""
     sizes = clips.groupby(["corpus", "emotion"])["emotion"].transform("size")
     return torch.tensor(1 / sizes.to_numpy(dtype=np.float32))
-
-
-def _mean_text(clap: Clap, level: Sequence[str] | Tensor) -> Tensor:
-    level = level if isinstance(level, Tensor) else clap.embed_text(list(level))
-    return level.mean(dim=0)

@@ -4,8 +4,6 @@ A corpus is a table of clips; no audio is opened to make it, and no speaker is i
 splits. Labels are renamed ("anger" is "angry") and never merged: see `emotion_map`.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -14,24 +12,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
 from clepdg_lib.audio import prepare, read_audio
-from clepdg_lib.files import data_root, refuse_changed, sha256
+from clepdg_lib.captions import SPELLINGS, WORDS, normalise_emotion
+from clepdg_lib.files import as_path, data_root, refuse_changed, sha256
 
 log = logging.getLogger("clepdg_lib")
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
-OTHER_AUDIO = re.compile(r"\.(aac|aiff?|amr|au|caf|m4a|oga|sph|w64|webm|wma)")
+# What soundfile reads, what it does not, and signals of the larynx beside the speech.
+AUDIO = re.compile(
+    r"\.(wave?|flac|og[ag]|opus|mp3|aif[cf]?|au|snd|caf|w64|rf64|sph|nist)"
+)
+OTHER_AUDIO = re.compile(r"\.(3gp|aac|amr|m4[ab]|mka|mp2|pcm|ra|raw|wma)")
+VIDEO = re.compile(r"\.(avi|m4v|mkv|mov|mp4|mpe?g|webm)")
+NO_SPEECH = re.compile(r"(.*/)?(laryngo\w*|\w*egg)/.*", re.IGNORECASE)
+HIDDEN = re.compile(r"\..*|__MACOSX|__pycache__")
 COLUMNS = ["path", "clip", "corpus", "emotion", "speaker", "sex", "language", "domain"]
 COLUMNS += ["split", "text"]
 NO_PROBLEMS = pd.DataFrame(columns=["path", "problem", "known"])
 SPLITS = ("train", "validation", "test")
 _DATA = json.loads(Path(__file__).with_suffix(".json").read_text("utf-8"))
+SPLIT_FOLDERS: dict[str, str] = _DATA["split_folders"]
 # Name -> title, language, licence, citation, and how its files carry the labels.
 CORPORA: dict[str, dict] = _DATA["corpora"]
-SPELLINGS = {name: e for e, names in _DATA["spellings"].items() for name in names}
-KNOWN_EMOTIONS = {*SPELLINGS.values(), "calm"}
+KNOWN_EMOTIONS = {*SPELLINGS.values(), *WORDS}
 VALID = {"emotion": KNOWN_EMOTIONS, "split": SPLITS}  # even where none is present
 Names = str | Sequence[str] | None
 
@@ -40,19 +46,30 @@ class CorpusError(ValueError):
     """A corpus that cannot be found, read, or split as asked."""
 
 
-def normalise_emotion(label: object) -> str:
-    """Return the name that this project uses: "Pleasant_Surprise" is "surprised"."""
-    words = " ".join(re.split(r"[\s_-]+", str(label).lower())).strip()
-    return SPELLINGS.get(words, words)
+def choose_rows(clips: pd.DataFrame, **columns: Names) -> np.ndarray:
+    """Mask of the rows that have one of the given values in each column: (n,)."""
+    keep = np.ones(len(clips), dtype=bool)
+    for column, names in columns.items():
+        if names is None:
+            continue
+        if column not in clips:
+            raise CorpusError(f"no columns [{column!r}]; the table has {[*clips]}")
+        names = [names] if isinstance(names, str) else list(names)
+        if column == "emotion":
+            names = [normalise_emotion(name) for name in names]
+        present = sorted(set(clips[column]))
+        if unknown := sorted({*names} - {*present, *VALID.get(column, ())}):
+            raise CorpusError(f"there is no {column} {unknown}, but {present[:40]}")
+        keep &= clips[column].isin(names).to_numpy()
+    return keep
 
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
     """A table of labelled clips, a row each, with `COLUMNS` and perhaps others.
 
-    A `clip` is called by its path below the corpus, without suffix; `path` is absolute,
-    `sex` is female, male or "". `problems` are files left out: `path`, `problem`, and
-    whether that is `known` of this corpus.
+    A `clip` is called by its path below the corpus, without suffix; `path` is absolute.
+    `problems` are files left out: `path`, `problem`, whether that is `known` of it.
     """
 
     name: str
@@ -64,12 +81,13 @@ class Corpus:
             raise CorpusError(f"corpus {self.name!r} lacks the columns {missing}")
         if wrong := sorted(set(self.clips["split"]) - set(SPLITS)):
             raise CorpusError(f"splits of {self.name!r} are {wrong}, not in {SPLITS}")
+        if (lacking := self.clips[["emotion", "speaker"]].isna().any(axis=1)).any():
+            path = self.clips["path"][lacking].iloc[0]
+            raise CorpusError(f"{self.name!r}: {path} lacks its emotion or speaker")
         splits = self.clips.groupby("speaker")["split"].nunique()
         if shared := list(splits.index[splits > 1]):
-            raise CorpusError(
-                f"corpus {self.name!r} has {len(shared)} speakers in more than one "
-                f"split, among them {shared[:5]}; assign splits with split_speakers"
-            )
+            some = f"{self.name!r} has speakers {shared[:5]} in more than one split"
+            raise CorpusError(f"{some}; assign splits with split_speakers")
         clips = self.clips.reset_index(drop=True)
         clips["emotion"] = clips["emotion"].map(normalise_emotion)
         object.__setattr__(self, "clips", clips)
@@ -86,11 +104,6 @@ class Corpus:
         """Emotions that occur, in alphabetical order."""
         return tuple(sorted(self.clips["emotion"].unique()))
 
-    def report(self) -> pd.Series:
-        """Count the files left out by reason, in which numbers are written as #."""
-        reasons = self.problems["problem"].replace(r"\d+", "#", regex=True)
-        return reasons.value_counts()
-
     def select(
         self,
         *,
@@ -98,25 +111,12 @@ class Corpus:
         splits: Names = None,
         domains: Names = None,
         speakers: Names = None,
-    ) -> Corpus:
+    ) -> "Corpus":
         """Keep the clips that meet every condition, of names that occur."""
         clips = replace(self).clips  # checks again: it may have been written into
         wanted = {"emotion": emotions, "split": splits}
         wanted |= {"domain": domains, "speaker": speakers}
-        for column, names in wanted.items():
-            if names is None:
-                continue
-            names = [names] if isinstance(names, str) else list(names)
-            if column == "emotion":
-                names = [normalise_emotion(name) for name in names]
-            present = sorted(set(self.clips[column]))
-            if unknown := sorted({*names} - {*present, *VALID.get(column, ())}):
-                some = ", ".join(map(str, present[:40]))
-                raise CorpusError(
-                    f"{self.name!r} has no {column} {unknown}, but {some}"
-                )
-            clips = clips[clips[column].isin(names)]
-        return replace(self, clips=clips)
+        return replace(self, clips=clips[choose_rows(clips, **wanted)])
 
     def read(self, index: int, *, sample_rate: int = 16_000) -> torch.Tensor:
         """Read a clip at a rate: (n,) float32, its quiet ends trimmed, levelled."""
@@ -131,25 +131,26 @@ def load_corpus(
 
     That is a folder of `<emotion>/<speaker>/*.wav` (without speakers, all clips share a
     split), perhaps below `train/` and `test/`, or a csv with the columns `path` and
-    `emotion`, and perhaps `speaker`, `sex`, `domain`, `split` and others; a `clips.csv`
-    in a folder counts. Other labels than `KNOWN_EMOTIONS` need an `emotion_map`, such
-    as `{"exc": "happy"}`. What is left out is listed in `problems`, with a warning.
+    `emotion`, and perhaps `speaker`, `sex`, `domain`, `split` and others, or a folder
+    with such a `clips.csv`. An `emotion_map` such as `{"exc": "happy"}` renames labels;
+    unknown ones need it. What is left out is in `problems`, with a warning.
     """
     name = str(name_or_path).lower()
     if name in CORPORA:
         folder = _read_known(name, _find(name))
     else:
-        path = Path(name_or_path).expanduser().absolute()
+        path = as_path(name_or_path).absolute()
         name, folder = path.name.removesuffix(".csv"), _read_own(path)
     clips = _tabulate(folder, emotion_map or {}, name)
     problems = pd.DataFrame(folder.problems, columns=NO_PROBLEMS.columns)
     unknown = problems[~problems["known"].astype(bool)]
-    first = " ".join(unknown["path"][:1] + ": " + unknown["problem"][:1])
+    first = unknown if len(unknown) else problems
+    first = " ".join(first["path"][:1] + ": " + first["problem"][:1])
     if not len(clips):
         raise CorpusError(
             f"corpus {name!r}: no usable clip in {folder.root}. {first} A folder holds "
-            f"<emotion>/<speaker>/*{AUDIO_SUFFIXES} or a clips.csv, and may need "
-            f"emotion_map; {', '.join(CORPORA)} are loaded by name"
+            f"<emotion>/<speaker>/*.wav or a clips.csv; {', '.join(CORPORA)} "
+            "are loaded by name, from below $CLEPDG_CORPORA"
         )
     if len(unknown):
         log.warning("corpus %r: %d files left out: %s", name, len(unknown), first)
@@ -169,35 +170,10 @@ def list_corpora() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def join_corpora(*corpora: Corpus, doubles: str = "raise") -> Corpus:
-    """Put corpora into one table; `clips.corpus` tells them apart.
-
-    Recordings that are there twice, byte for byte, in other splits or under other
-    emotions raise an error; `doubles="drop"` keeps one, or none if emotions differ.
-    """
-    clips = pd.concat([corpus.clips for corpus in corpora], ignore_index=True)
-    clips = clips.fillna(dict.fromkeys(clips.select_dtypes(exclude="number"), ""))
-    twice = clips.loc[clips.duplicated(["corpus", "clip"]), "corpus"]
-    if len(twice):
-        raise CorpusError(f"{sorted(set(twice))} are given more than once; join once")
-    name = "+".join(corpus.name for corpus in corpora)
-    Corpus(name, clips)  # refuses shared speakers, also those of doubles
-    kinds = clips["emotion"] + "/" + clips["split"]
-    unlike = [g for g in _identical_clips(clips["path"]) if kinds[g].nunique() > 1]
-    clips, spare = _drop_doubles(clips, unlike, ["emotion"])
-    if len(spare) and doubles != "drop":
-        raise CorpusError(
-            f"{name}: {len(spare)} files are also, byte for byte, in another split or "
-            "under another emotion; join with doubles='drop' to leave them out"
-        )
-    return Corpus(name, clips, pd.concat([*(c.problems for c in corpora), spare]))
-
-
 def split_speakers(clips: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     """Return a copy with a `split`: about 60 % train, 20 % validation, 20 % test.
 
-    Speakers are drawn, alternately by `sex` if there is one: first for the test split,
-    then for validation. One speaker is all training; of two, one is for testing.
+    Speakers are drawn, alternately by `sex` if there is one. One is all training.
     """
     people = clips.assign(sex=clips.get("sex", "")).groupby("speaker")
     people = people.agg(sex=("sex", "first"), share=("sex", "size"))
@@ -230,7 +206,8 @@ class _Folder:
     problems: list[dict] = field(default_factory=list)
 
     def report(self, path: Path | str, problem: str, *, known: bool = False) -> None:
-        self.problems.append({"path": str(path), "problem": problem, "known": known})
+        path = os.fsencode(path).decode(errors="backslashreplace")
+        self.problems.append({"path": path, "problem": problem, "known": known})
 
     def name(self, path: Path) -> str:
         inside = path.relative_to(self.root) if path.is_relative_to(self.root) else path
@@ -248,34 +225,50 @@ class _Folder:
 
 def _find(name: str) -> Path:
     """Find a folder, also by a name such as `EMO-DB_v2`: for emodb."""
-    base = Path(os.environ.get("CLEPDG_CORPORA") or data_root()).expanduser().absolute()
-    for folder in sorted(filter(Path.is_dir, base.glob("*"))):
-        if re.sub(r"[\W_]", "", folder.name.lower()).startswith(name):
-            return folder
+    base = as_path(os.environ.get("CLEPDG_CORPORA") or data_root()).absolute()
+    try:
+        folders, cause = sorted(os.listdir(base)), ""
+    except OSError as error:
+        folders, cause = [], f" ({error.strerror})"
+    for folder in folders:
+        plain = re.sub(r"[\W_]", "", folder.lower())
+        if plain.startswith(name) and os.path.isdir(base / folder):
+            return base / folder
     if (data_root() / name).is_dir():
         return data_root() / name
     owners = "{citation} ({licence})".format(**CORPORA[name])
     remedy = f"Set CLEPDG_CORPORA to the folder that holds it. Its owners: {owners}"
-    raise CorpusError(f"corpus {name!r} was not found in {base}. {remedy}.")
+    raise CorpusError(f"corpus {name!r} was not found in {base}{cause}. {remedy}.")
 
 
-def _list_files(root: Path) -> _Folder:
+def _list_files(root: Path, *, by_owners: bool = False) -> _Folder:
     """List the sound files below a folder, sorted, and report everything else."""
     result = _Folder(Path(os.path.abspath(root)))
-    for where, folders, files in os.walk(result.root):
+
+    def refuse(error: OSError) -> None:
+        result.report(error.filename, f"cannot be opened ({error.strerror}); unlock it")
+
+    for where, folders, files in os.walk(result.root, onerror=refuse):
         for path in (Path(where, name) for name in [*folders, *files]):
-            suffix, is_file = path.suffix.lower(), path.is_file()
-            if path.name.startswith((".", "__")):
-                result.report(path, "hidden file or folder", known=True)
-            elif is_file and suffix in AUDIO_SUFFIXES:
+            suffix, is_file = path.suffix.lower(), os.path.isfile(path)
+            is_video = VIDEO.fullmatch(suffix) is not None
+            if str(path).encode(errors="ignore").decode() != str(path):
+                result.report(path, "its name is no UTF-8 text; rename it")
+            elif HIDDEN.fullmatch(path.name):
+                known = path.name.startswith("._") or not AUDIO.fullmatch(suffix)
+                result.report(path, "hidden file or folder", known=known)
+            elif is_file and by_owners and NO_SPEECH.match(result.name(path)):
+                result.report(path, "a signal of the larynx, no speech", known=True)
+            elif is_file and AUDIO.fullmatch(suffix):
                 result.sounds.append(path)
-            elif is_file:
-                known = not OTHER_AUDIO.fullmatch(suffix)
-                problem = "not a sound file" if known else "convert it to .wav"
-                result.report(path, problem, known=known)
-            elif path.is_symlink() or not path.is_dir():
+            elif is_file and (is_video or OTHER_AUDIO.fullmatch(suffix)):
+                result.report(path, "convert it to .wav", known=by_owners and is_video)
+            elif is_file:  # what has no suffix may be a sound, a README is none
+                known = by_owners or suffix != "" or path.parent == result.root
+                result.report(path, "not a sound file", known=known)
+            elif os.path.islink(path) or not os.path.isdir(path):
                 result.report(path, "a link, or no regular file; copy it here")
-        folders[:] = [name for name in folders if not name.startswith((".", "__"))]
+        folders[:] = [name for name in folders if not HIDDEN.fullmatch(name)]
     result.sounds.sort()
     return result
 
@@ -285,7 +278,7 @@ def _read_known(name: str, root: Path) -> _Folder:
     if name == "emosynth":
         refuse_changed(root)
         return _read_own(root)
-    folder, layout = _list_files(root), CORPORA[name]
+    folder, layout = _list_files(root, by_owners=True), CORPORA[name]
     read = _read_lists if "tables" in layout else _read_names
     read(folder, layout)
     for row in folder.rows:
@@ -294,21 +287,14 @@ def _read_known(name: str, root: Path) -> _Folder:
 
 
 def _read_names(folder: _Folder, layout: Mapping) -> None:
-    """Read a corpus whose file names carry the labels.
-
-    A layout has the `pattern` of a name, whose groups are columns, and codes of the
-    `emotions`; perhaps a `folder`, `women` or a table of `sexes`, and names `left_out`.
-    """
-    emotions, sexes = layout["emotions"], {}
-    file, *columns = layout.get("sexes", [""])
+    """Read a corpus whose names match a `pattern`, with columns for its groups."""
+    sexes, (file, *columns) = {}, layout.get("sexes", [""])
     if (folder.root / file).is_file():
         people = _read_table(folder.root / file, columns=columns)
         sexes = {row[columns[0]]: row[columns[1]] for row in people}
-    where, left_out = layout.get("folder", ".*"), layout.get("left_out", {})
-    here = re.compile(f"(^|.*/)({where})/", re.IGNORECASE)
-    inside = {path for path in folder.sounds if here.match(folder.name(path))}
-    inside, done = inside or set(folder.sounds), set()
-    for path in sorted(folder.sounds, key=lambda path: path not in inside):
+    where, left_out = layout.get("folder", ""), layout.get("left_out", {})
+    done: dict[str, Path] = {}
+    for path, is_inside in _rank(folder, where):
         reasons = [left_out[name] for name in left_out if re.fullmatch(name, path.stem)]
         match = re.fullmatch(f"(.*/)?(?P<key>{layout['pattern']})", folder.name(path))
         row = match.groupdict() if match else {"emotion": ""}
@@ -316,38 +302,49 @@ def _read_names(folder: _Folder, layout: Mapping) -> None:
         if reasons:
             folder.report(path, reasons[0], known=True)
         elif key in done:
-            twice = "another clip of this name is read"
-            folder.report(path, twice, known=path not in inside)
-        elif path not in inside:
+            twice = f"a clip of this name is read: {done[key]}"
+            folder.report(path, twice, known=not is_inside)
+        elif not is_inside:
             folder.report(path, f"lies outside the folder {where}")
-        elif row["emotion"] not in emotions:
+        elif row["emotion"] not in layout["emotions"]:
             folder.report(path, f"name is not like {layout['example']}")
         else:
-            done.add(key)
-            sex = sexes.get(row["speaker"], "")
+            done[key] = path
+            row["sex"] = sexes.get(row["speaker"], "")
             if "women" in layout:
-                sex = "f" if re.fullmatch(layout["women"], row["speaker"]) else "m"
-            row |= {"emotion": emotions[row["emotion"]], "sex": sex, "path": path}
+                is_woman = re.fullmatch(layout["women"], row["speaker"])
+                row["sex"] = "female" if is_woman else "male"
+            row |= {"emotion": layout["emotions"][row["emotion"]], "path": path}
             folder.rows.append(row)
+    folder.rows.sort(key=lambda row: row["path"])
+
+
+def _rank(folder: _Folder, where: str) -> list[tuple[Path, bool]]:
+    """Sounds, those in a folder and shallow ones first, and whether they lie in it."""
+    here = re.compile(f"(.*/)?({where})/", re.IGNORECASE)
+    inside = [path for path in folder.sounds if here.match(folder.name(path))]
+    inside = {*inside} if where and inside else {*folder.sounds}
+    order = sorted(folder.sounds, key=lambda path: (len(path.parts), path))
+    return sorted(((p, p in inside) for p in order), key=lambda pair: not pair[1])
 
 
 def _read_lists(folder: _Folder, layout: Mapping) -> None:
-    """Read a corpus whose clips are listed in tables, or in lines of text.
-
-    A layout has the `pattern` of a name, whose groups are its key, `tables` with
-    templates of our `columns` (`file` is the key), and perhaps the pattern of a `line`.
-    """
-    files = {}
-    for path in sorted(folder.sounds, key=lambda path: len(path.name)):  # longest last
+    """Read a corpus whose `tables` list its clips; their `columns` give ours."""
+    files: dict[str, Path] = {}
+    for path, is_inside in _rank(folder, layout.get("folder", "")):
         if match := re.fullmatch(f"(?:.*/)?{layout['pattern']}", folder.name(path)):
-            files[" ".join(match.groups())] = path
+            first = files.setdefault(" ".join(match.groups()), path)
+            if path != first and path.name == first.name:
+                twice = f"a clip of this name is read: {first}"
+                folder.report(path, twice, known=not is_inside)
+            elif len(path.name) > len(first.name):  # MELD's later version
+                files[" ".join(match.groups())] = path
     tables = sorted(folder.root.glob(layout["tables"]))
-    tables = [path for path in tables if not path.name.startswith(".")]
+    tables = [path for path in tables if not HIDDEN.fullmatch(path.name)]
     if not (files and tables):
-        raise CorpusError(
-            f"{folder.root} lacks sound files, or labels at {layout['tables']}; "
-            "get the full release, and convert video to .wav"
-        )
+        lacks = f"lacks sound files, or labels at {layout['tables']}"
+        remedy = "get the full release, and convert video to .wav"
+        raise CorpusError(f"{folder.root} {lacks}; {remedy}")
     templates = layout["columns"].items()
     columns = sorted({*re.findall(r"{(\w+)}", str(templates))} - {"part"})
     for path in tables:
@@ -371,42 +368,48 @@ def _read_lists(folder: _Folder, layout: Mapping) -> None:
 def _read_own(path: Path) -> _Folder:
     """Read a csv, or a folder with a csv, or with a folder for each emotion."""
     table = path if path.suffix.lower() == ".csv" else path / "clips.csv"
-    if os.path.isfile(table):  # a list that is not its folder's says nothing of others
-        folder = _Folder(table.parent) if table == path else _list_files(path)
-        _read_csv(folder, table)
-    elif os.path.isdir(path):
-        folder = _list_files(path)
-        _read_folder(folder)
-    else:
+    if not os.path.isfile(table):
+        if os.path.isdir(path):
+            return _read_folder(_list_files(path))
         known = f"corpora known by name are {', '.join(CORPORA)}"
         raise CorpusError(f"{path.name!r}: no folder and no csv is at {path}; {known}")
-    return folder
-
-
-def _read_csv(folder: _Folder, table: Path) -> None:
-    """Read a table with ``path`` and ``emotion``; other columns are kept."""
+    # A list that is not its folder's says nothing of others.
+    folder = _Folder(table.parent) if table == path else _list_files(path)
     folder.problems = [row | {"known": True} for row in folder.problems]
     rows = _read_table(table, columns=("path", "emotion"))
     for number, row in enumerate(rows, start=2):
-        path = Path(os.path.abspath(table.parent / row["path"]))
+        path = Path(os.path.abspath(table.parent / as_path(row["path"])))
         if os.path.isfile(path):  # False also for a name that no system allows
             folder.rows.append(row | {"path": path})
         else:
             folder.report(path, f"line {number} of {table.name}: no such file")
     folder.report_rest(f"not listed in {table.name}", known=True)
+    return folder
 
 
-def _read_folder(folder: _Folder) -> None:
+def _read_folder(folder: _Folder) -> _Folder:
     """Read ``<emotion>/<speaker>/*.wav``, perhaps in a folder for each split."""
-    for path in folder.sounds:
-        parents = folder.name(path).split("/")[:-1]
-        split = _DATA["split_folders"].get(parents[0].lower(), "") if parents else ""
-        emotion, speaker, *_ = [*parents[bool(split) :], "", ""]
+    parts = {path: folder.name(path).split("/")[:-1] for path in folder.sounds}
+    second = {names[1].lower() for names in parts.values() if len(names) > 1}
+    below = {"train", "test"} & second and second <= {*SPLIT_FOLDERS}  # <emotion>/train
+    level = slice(1, 2) if below else slice(0, 1)
+    for path, names in parts.items():
+        split = SPLIT_FOLDERS.get("".join(names[level]).lower(), "")
+        if split:
+            del names[level]
+        emotion, speaker, *_ = [*names, "", ""]
+        labels = {"emotion": emotion, "speaker": speaker, "split": split, "path": path}
         if emotion:
-            labels = {"emotion": emotion, "speaker": speaker, "split": split}
-            folder.rows.append(labels | {"path": path})
+            folder.rows.append(labels)
         else:
             folder.report(path, "lies outside an emotion's folder")
+    for name, layout in CORPORA.items():
+        pattern = re.compile(f"(.*/)?({layout.get('pattern', '(?!)')})")
+        hits = [path for path in parts if pattern.fullmatch(folder.name(path))]
+        if len(hits) > len(parts) / 2:
+            how = f"move it below $CLEPDG_CORPORA, and use load_corpus({name!r})"
+            log.warning("%s has the file names of %s; %s", folder.root, name, how)
+    return folder
 
 
 def _read_table(path: Path, *, columns: Sequence[str], sep: str = ",") -> list[dict]:
@@ -418,32 +421,40 @@ def _read_table(path: Path, *, columns: Sequence[str], sep: str = ",") -> list[d
         if not isinstance(table.index, pd.RangeIndex):
             raise ValueError("lines have more cells than the first")
     except (OSError, ValueError) as error:
-        raise CorpusError(
-            f"metadata {path} cannot be read ({error}); it must be UTF-8 text with "
-            f"the columns {list(columns)}, and texts that hold {sep!r} in quotes"
-        ) from error
+        wanted = f"UTF-8 text with the columns {list(columns)}, {sep!r} only in quotes"
+        raise CorpusError(f"{path} cannot be read ({error}); give {wanted}") from error
     return table.fillna("").map(str.strip).to_dict("records")
 
 
 def _tabulate(folder: _Folder, mapping: Mapping[str, str], name: str) -> pd.DataFrame:
     """Make the table of clips: each recording once, in one split by its speaker."""
-    names = {normalise_emotion(key): mapping[key] for key in mapping}
+    if wrong := {k: v for k, v in mapping.items() if not (v and isinstance(v, str))}:
+        raise CorpusError(f"emotion_map has {wrong}; give an emotion for each label")
+    # A label as it is written goes before others that mean the same.
+    keys = {normalise_emotion(key): key for key in mapping}
+    keys |= {normalise_emotion(key, spelled=True): key for key in mapping}
     defaults = dict.fromkeys(COLUMNS, "") | {"corpus": name, "domain": name}
     defaults["language"] = CORPORA.get(name, {}).get("language", "")
-    rows = []
+    rows, unused = [], set(mapping)
     for row in folder.rows:
         label = normalise_emotion(row["emotion"])
+        key = keys.get(normalise_emotion(row["emotion"], spelled=True), keys.get(label))
+        unused.discard(key)
         if not label:
             folder.report(row["path"], "no emotion is given")
-        elif name in CORPORA or label in (*names, *KNOWN_EMOTIONS):
+        elif key is not None or name in CORPORA or label in KNOWN_EMOTIONS:
             nobody = "-".join(filter(None, (name, row.get("split"), "unknown")))
             own = {"clip": folder.name(row["path"]), "speaker": nobody}
-            given = {key: str(value) for key, value in row.items() if value}
-            emotion = normalise_emotion(names.get(label, label))
+            given = {column: str(value) for column, value in row.items() if value}
+            emotion = normalise_emotion(mapping.get(key, label))
             rows.append(defaults | own | given | {"corpus": name, "emotion": emotion})
         else:
             remedy = f"pass emotion_map={{{label!r}: ...}}"
             folder.report(row["path"], f"emotion {label!r} is unknown; {remedy}")
+    if unused:
+        labels = sorted({str(row["emotion"]) for row in folder.rows})
+        known = f"{sorted(unused)} of emotion_map; the labels are {labels}"
+        log.warning("corpus %r: no clip is labelled %s", name, known)
     clips = pd.DataFrame(rows).fillna("")
     if not rows:
         return clips
@@ -454,8 +465,12 @@ def _tabulate(folder: _Folder, mapping: Mapping[str, str], name: str) -> pd.Data
     groups += _identical_clips(clips["path"])
     clips, spare = _drop_doubles(clips, groups, ["emotion", "speaker"])
     folder.problems += spare.to_dict("records")
-    if (clips["split"] == "").all():
+    no_split = clips["split"] == ""
+    if no_split.all():
         clips["split"] = split_speakers(clips)["split"]
+    elif no_split.any():
+        path = clips["path"][no_split].iloc[0]
+        raise CorpusError(f"{path} has no split; give every clip one, or none")
     if clips.loc[clips["speaker"].str.endswith("-unknown"), "split"].nunique() > 1:
         log.warning("corpus %r: no speakers are given; splits may share some", name)
     for column in clips.columns.drop(COLUMNS):

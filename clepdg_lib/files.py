@@ -1,7 +1,5 @@
 """The project's folders; files written whole or not at all, checksums, arrays."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import io
@@ -45,10 +43,7 @@ def cache_root() -> Path:
 
 
 def write_atomically(path: str | os.PathLike, data: str | bytes) -> Path:
-    """Write text (as UTF-8) or bytes so that a reader never sees half of them.
-
-    Where that fails, an `OSError` names the remedy, and the target is unchanged.
-    """
+    """Write text (as UTF-8) or bytes whole, or not at all; an `OSError` says why."""
     path = as_path(path)
     # In the same folder: os.replace is atomic only inside one file system.
     temporary = path.with_name(f".writing-{uuid.uuid4().hex}")
@@ -97,9 +92,8 @@ def verify_checksums(folder: str | os.PathLike) -> dict[str, str]:
 
 
 def refuse_changed(folder: str | os.PathLike, *, required: bool = False) -> None:
-    """Raise a `ValueError` where a folder differs from its `SHA256SUMS`.
+    """Refuse a folder that differs from its `SHA256SUMS`, but for pages (`*.md`, logs).
 
-    Pages about the content (`*.md`, `*log.csv`) may change; what is loaded may not.
     A folder without `SHA256SUMS` passes, unless it is `required`.
     """
     problems = {CHECKSUMS: f"{CHECKSUMS} is missing."} if required else {}
@@ -114,7 +108,9 @@ def refuse_changed(folder: str | os.PathLike, *, required: bool = False) -> None
 
 
 def write_arrays(path: str | os.PathLike, **arrays: np.ndarray | str) -> Path:
-    """Write arrays as a compressed npz, whole or not at all."""
+    """Write arrays as a compressed npz (the suffix is added), whole or not at all."""
+    path = as_path(path)
+    path = path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
     for name, array in arrays.items():
         if np.asarray(array).dtype.hasobject:
             raise ValueError(f"{name} holds Python objects; use astype(str) first.")

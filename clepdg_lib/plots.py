@@ -246,19 +246,6 @@ def score_dots(
     return figure
 
 
-def score_lines(scores: pd.DataFrame, *, title: str) -> Figure:
-    """Draw UAR, a line per column over a named index; equal rows are averaged."""
-    import seaborn as sns
-
-    figure, (axis,) = new_figure(title, height=4.8)
-    looks = styles(scores.columns)
-    for name, look in looks.items():
-        sns.lineplot(scores[name], markersize=9, errorbar="sd", ax=axis, **look)
-    axis.set(xlabel=scores.index.name, ylabel="UAR")
-    add_legend(figure, looks)
-    return figure
-
-
 def _score_rows(
     scores: pd.DataFrame, *, title: str, chance: float | None = None, label: str = "UAR"
 ) -> tuple[Figure, Axes, pd.DataFrame]:

@@ -4,8 +4,6 @@ Sources: Radford et al. 2023 (Whisper); Chen et al. 2022, Wu et al. 2023 (HTSAT)
 Shapes: n clips or sentences, F frames, T positions, L tokens, D width.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import warnings
@@ -66,8 +64,7 @@ def cut_windows(wave: Tensor, n_samples: int) -> list[Tensor]:
 class WhisperTower(AudioTower):
     """The beginning of Whisper's encoder, averaged over a clip's true length.
 
-    A clip is not padded to 30 s: it has one position every 20 ms, and a batch is
-    masked, so that a clip's features do not depend on its neighbours.
+    A clip has one position every 20 ms; a batch is masked, so neighbours do not matter.
     """
 
     sample_rate = 16_000
@@ -86,11 +83,8 @@ class WhisperTower(AudioTower):
         self.width = d_model
         self.window_seconds = n_positions * 2 * self.hop_length / self.sample_rate
         self.config = {"kind": "whisper", "n_blocks": n_blocks, "d_model": d_model}
-        self.config |= {
-            "n_positions": n_positions,
-            "n_mels": n_mels,
-            "n_heads": n_heads,
-        }
+        self.config |= {"n_positions": n_positions, "n_mels": n_mels}
+        self.config["n_heads"] = n_heads
         config = transformers.WhisperConfig(
             d_model=d_model,
             encoder_layers=n_blocks,
@@ -188,7 +182,7 @@ class TextTower(nn.Module):
         if cut := [texts[i] for i, x in enumerate(batch.encodings) if x.overflowing]:
             counts = f"{len(cut)} of {len(texts)} prompts are cut to {limit} tokens"
             names = ", ".join(f"{text[:60]!r}..." for text in cut[:3])
-            warnings.warn(f"{counts}, the most this tower takes: {names}", stacklevel=3)
+            warnings.warn(f"{counts}, the most this tower takes: {names}", stacklevel=4)
         device = self.table.device
         return batch["input_ids"].to(device), batch["attention_mask"].to(device)
 

@@ -1,14 +1,11 @@
 """Train a classifier on sentences, apply it to audio; n points, E emotions."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -16,10 +13,9 @@ from torch.nn import functional as F
 from clepdg_lib import captions
 from clepdg_lib.acpt import AcousticContexts, embed_contexts
 from clepdg_lib.captions import CANONICAL, EMOTIONS, check_emotions
-from clepdg_lib.clap import Clap
+from clepdg_lib.clap import Clap, check_range, check_rows, pin_defaults, refuse_alike
 
 LOSSES = ("arcface", "cross-entropy")
-ALIKE = 0.9999  # cosine above which two classes' sentences cannot be told apart
 
 
 @dataclass(frozen=True)
@@ -29,11 +25,16 @@ class TextClassifier:
     emotions: tuple[str, ...]  # E labels
     weight: Tensor  # (E, dim) directions of unit length
     scale: float = 5.0  # of the cosines: the confidence, never which emotion wins
-    history: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)  # by epoch
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "emotions", check_emotions(self.emotions))
+        if len(check_rows(self.weight, name="weight")) != len(self.emotions):
+            given = f"{len(self.weight)} rows of weights for {self.emotions}"
+            raise ValueError(f"{given}; give one for each, in their order")
 
     def logits(self, audio: Tensor) -> Tensor:
         """Scaled cosines, (n, E), for embeddings (n, dim)."""
-        audio = check_embeddings(audio, name="audio", dim=self.weight.shape[1])
+        audio = check_rows(audio, name="audio", dim=self.weight.shape[1])
         return self.scale * F.normalize(audio, dim=-1) @ self.weight.T
 
     def predict_proba(self, audio: Tensor) -> Tensor:
@@ -45,12 +46,17 @@ class TextClassifier:
         return np.array(self.emotions)[self.logits(audio).argmax(dim=-1).numpy()]
 
 
-class TextPoints(NamedTuple):
-    """Text embeddings with the emotion each stands for."""
+@dataclass(frozen=True)
+class TextPoints:
+    """Text embeddings with the emotion each stands for; iterates over the tensors."""
 
     vectors: Tensor  # (n, dim), L2-normalised
     labels: Tensor  # (n,), index into the emotions
     weights: Tensor  # (n,), every emotion and every source counts the same
+    emotions: tuple[str, ...] = EMOTIONS
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter((self.vectors, self.labels, self.weights))
 
 
 def zero_shot(
@@ -61,8 +67,8 @@ def zero_shot(
 ) -> TextClassifier:
     """Make a classifier of the means of prompts (Radford et al. 2021, 3.1.4)."""
     points = text_points(clap, emotions, templates=templates)
-    weight = class_means(points, len(emotions))
-    return TextClassifier(check_emotions(emotions), weight, clap.logit_scale)
+    weight = class_means(points, len(points.emotions))
+    return TextClassifier(points.emotions, weight, clap.logit_scale)
 
 
 def fit_text_classifier(
@@ -71,54 +77,46 @@ def fit_text_classifier(
     *,
     contexts: AcousticContexts | None = None,
     templates: Sequence[str] | None = None,
-    include_plain: bool = True,
     seed: int = 0,
     **training: Any,
 ) -> TextClassifier:
     """Run `fit_on_points` on `text_points`: no audio is used, the model stays."""
-    sources = {"contexts": contexts, "templates": templates}
-    points = text_points(clap, emotions, include_plain=include_plain, **sources)
-    return fit_on_points(points, emotions=emotions, seed=seed, **training)
+    points = text_points(clap, emotions, contexts=contexts, templates=templates)
+    return fit_on_points(points, seed=seed, **training)
 
 
+@pin_defaults
 def text_points(
     clap: Clap,
     emotions: Sequence[str] = EMOTIONS,
     *,
     contexts: AcousticContexts | None = None,
     templates: Sequence[str] | None = None,
-    include_plain: bool = True,
 ) -> TextPoints:
     """Embed captions, or `templates` filled in, and all emotions in all contexts."""
     emotions = check_emotions(emotions)
-    if contexts is None and not include_plain:
-        raise ValueError("without contexts, include_plain=False leaves no text points")
-    vectors, labels = [], []
-    if include_plain:
-        groups = [captions.emotion_sentences(emotion) for emotion in emotions]
-        if templates is not None:
-            groups = captions.emotion_prompts(emotions, templates=templates)
-        vectors.append(clap.embed_text([s for group in groups for s in group]))
-        labels.append(torch.tensor([i for i, g in enumerate(groups) for _ in g]))
+    groups = [captions.emotion_sentences(emotion) for emotion in emotions]
+    if templates is not None:
+        groups = captions.emotion_prompts(emotions, templates=templates)
+    vectors = [clap.embed_text([s for group in groups for s in group])]
+    labels = [torch.tensor([i for i, group in enumerate(groups) for _ in group])]
     if contexts is not None:
         placed = embed_contexts(clap, contexts, emotions)  # (K, E, dim)
         vectors.append(placed.flatten(0, 1))
         labels.append(torch.arange(len(emotions)).repeat(len(placed)))
     weights = [_balanced_weights(y, len(emotions)) / len(labels) for y in labels]
-    points = TextPoints(torch.cat(vectors), torch.cat(labels), torch.cat(weights))
-    means = class_means(points, len(emotions))
-    cosines = (means @ means.T).fill_diagonal_(-1)
-    if cosines.max() > ALIKE:
-        i, j = divmod(int(cosines.argmax()), len(means))
-        pair = f"{emotions[i]!r} from {emotions[j]!r}"
-        raise ValueError(f"the text tower cannot tell {pair}; use English words")
+    parts = [torch.cat(part) for part in (vectors, labels, weights)]
+    points = TextPoints(*parts, emotions)
+    refuse_alike(class_means(points, len(emotions)), emotions)
     return points
 
 
+@torch.inference_mode(False)
+@pin_defaults
 def fit_on_points(
     points: TextPoints | tuple[Tensor, Tensor],
     *,
-    emotions: Sequence[str] = EMOTIONS,
+    emotions: Iterable[str] | None = None,
     loss: str = "arcface",
     scale: float = 5.0,
     margin: float = 0.5,
@@ -136,13 +134,17 @@ def fit_on_points(
     >>> fitted.predict(torch.eye(2)).tolist()
     ['angry', 'sad']
     """
-    emotions = check_emotions(emotions)
-    positive = min(scale, learning_rate) > 0 and epochs >= 0
-    if loss not in LOSSES or not positive or not 0 <= margin <= math.pi / 2:
-        given = f"{loss=}, {scale=}, {margin=}, {learning_rate=}, {epochs=}"
-        limits = f"loss one of {LOSSES}, margin 0 to pi / 2, epochs 0 or more"
-        raise ValueError(f"{given}; must be: {limits}, the others above 0")
-    vectors = F.normalize(check_embeddings(points[0], name="points"), dim=-1)
+    own = getattr(points, "emotions", None)
+    emotions = check_emotions(emotions or own or EMOTIONS)
+    if own not in (None, emotions):
+        raise ValueError(f"emotions is {emotions}, but the points' labels mean {own}")
+    if loss not in LOSSES:
+        raise ValueError(f"loss is {loss!r}; it must be one of {LOSSES}")
+    check_range(least=0, whole=True, epochs=epochs)
+    check_range(least=0, most=math.pi / 2, margin=margin)
+    check_range(least=1e-6, most=1e3, scale=scale, learning_rate=learning_rate)
+    points = list(points)
+    vectors = F.normalize(check_rows(points[0], name="points"), dim=-1)
     labels = torch.as_tensor(points[1], dtype=torch.long)
     given, wanted = labels.unique().tolist(), list(range(len(emotions)))
     if labels.shape != vectors.shape[:1] or given != wanted:
@@ -153,30 +155,20 @@ def fit_on_points(
     generator = torch.Generator().manual_seed(seed)
     weight = class_means(points, len(emotions)).requires_grad_()
     optimizer = torch.optim.SGD([weight], lr=learning_rate, momentum=0.9)
-    rows = []
-    with torch.enable_grad():  # callers may be inside no_grad
-        for epoch in range(1, epochs + 1):
-            order = torch.randperm(len(vectors), generator=generator)
-            total, n_right = 0.0, 0
-            for batch in order.split(128):
-                y, w = labels[batch], points.weights[batch]
-                cosines = vectors[batch] @ F.normalize(weight, dim=-1).T
-                widened = add_margin(cosines, y, margin=margin * (loss == "arcface"))
-                losses = F.cross_entropy(scale * widened, y, reduction="none")
-                step_loss = (w * losses).sum() / w.sum()
-                optimizer.zero_grad()
-                step_loss.backward()
-                optimizer.step()
-                total += step_loss.item() * len(batch)
-                n_right += int((cosines.argmax(dim=-1) == y).sum())
-            n = len(vectors)
-            rows.append({"epoch": epoch, "loss": total / n, "accuracy": n_right / n})
+    for _ in range(epochs):
+        order = torch.randperm(len(vectors), generator=generator)
+        for batch in order.split(128):
+            y, w = labels[batch], points.weights[batch]
+            cosines = vectors[batch] @ F.normalize(weight, dim=-1).T
+            widened = add_margin(cosines, y, margin=margin * (loss == "arcface"))
+            losses = F.cross_entropy(scale * widened, y, reduction="none")
+            optimizer.zero_grad()
+            ((w * losses).sum() / w.sum()).backward()
+            optimizer.step()
     weight = F.normalize(weight.detach(), dim=-1)
     if not weight.isfinite().all():
-        raise ValueError(
-            f"diverged at {scale=} and {learning_rate=}; lower one of them"
-        )
-    return TextClassifier(emotions, weight, scale, pd.DataFrame(rows))
+        raise ValueError(f"diverged at {scale=} and {learning_rate=}; lower one")
+    return TextClassifier(emotions, weight, scale)
 
 
 def add_margin(cosines: Tensor, labels: Tensor, *, margin: float) -> Tensor:
@@ -204,63 +196,34 @@ def _balanced_weights(labels: Tensor, n_emotions: int) -> Tensor:
     return 1.0 / (n_emotions * counts[labels].float())
 
 
-@dataclass(frozen=True)
-class ModalityGap:
+class ModalityGap(NamedTuple):
     """How far apart the clouds of audio and text embeddings lie."""
 
     distance: float  # length of mean_text - mean_audio, 0 to 2
-    direction: Tensor = field(repr=False)  # (dim,) of that difference, unit length
-    mean_audio: Tensor = field(repr=False)  # (dim,), not re-normalised
-    mean_text: Tensor = field(repr=False)
     cosine_within_audio: float  # mean over pairs of different clips
-    cosine_within_text: float
     cosine_between: float  # mean over pairs of a clip and a sentence
 
 
 def modality_gap(audio: Tensor, text: Tensor) -> ModalityGap:
     """Compare the means (Liang et al. 2022, section 2) of (n, dim) and (m, dim)."""
-    audio = check_embeddings(audio, name="audio")
-    text = check_embeddings(text, name="text", dim=audio.shape[1])
-    gap = text.mean(dim=0) - audio.mean(dim=0)
-    units = F.normalize(audio, dim=-1), F.normalize(text, dim=-1)
-    return ModalityGap(
-        distance=gap.norm().item(),
-        direction=F.normalize(gap, dim=0),
-        mean_audio=audio.mean(dim=0),
-        mean_text=text.mean(dim=0),
-        cosine_within_audio=_mean_cosine(units[0]),
-        cosine_within_text=_mean_cosine(units[1]),
-        cosine_between=(units[0].mean(dim=0) @ units[1].mean(dim=0)).item(),
-    )
+    audio = check_rows(audio, name="audio")
+    text = check_rows(text, name="text", dim=audio.shape[1])
+    distance = (text.mean(dim=0) - audio.mean(dim=0)).norm().item()
+    clips, words = F.normalize(audio, dim=-1), F.normalize(text, dim=-1)
+    n, total = len(clips), clips.sum(dim=0).square().sum().item()  # of all pairs
+    within = (total - n) / (n * (n - 1)) if n > 1 else math.nan
+    between = (clips.mean(dim=0) @ words.mean(dim=0)).item()
+    return ModalityGap(distance, within, between)
 
 
-def _mean_cosine(unit: Tensor) -> float:
-    """Mean over pairs of different rows; the sum over all pairs is |sum|^2."""
-    n, total = len(unit), unit.sum(dim=0).square().sum().item()
-    return (total - n) / (n * (n - 1)) if n > 1 else math.nan
-
-
-def close_gap(
-    audio: Tensor, *, mean_audio: Tensor, mean_text: Tensor, strength: float = 1.0
-) -> Tensor:
+def close_gap(audio: Tensor, *, mean_audio: Tensor, mean_text: Tensor) -> Tensor:
     """Move audio (n, dim) to the text, by the difference of *training* means (dim,)."""
-    audio = check_embeddings(audio, name="audio", dim=len(mean_audio))
-    shift = mean_text.float() - mean_audio.float()
-    return F.normalize(audio + strength * shift, dim=-1)
+    audio = check_rows(audio, name="audio", dim=len(mean_audio))
+    return F.normalize(audio + mean_text.float() - mean_audio.float(), dim=-1)
 
 
 def transductive_centre(audio: Tensor, *, home: Tensor | None = None) -> Tensor:
     """Replace the mean of *all test clips* by `home` or 0: never a headline number."""
-    audio = check_embeddings(audio, name="audio")
+    audio = check_rows(audio, name="audio")
     centred = audio - audio.mean(dim=0)
     return centred if home is None else centred + home.float()
-
-
-def check_embeddings(vectors: Tensor, *, name: str, dim: int | None = None) -> Tensor:
-    """Return (n, dim) float32 vectors on the CPU, or say what is wrong."""
-    vectors = torch.as_tensor(vectors).detach().float().cpu()
-    fits = vectors.ndim == 2 and len(vectors) and dim in (None, vectors.shape[1])
-    if not fits or not vectors.isfinite().all():
-        wanted = f"finite numbers, (n, {dim or 'dim'}), such as Clap.embed_audio gives"
-        raise ValueError(f"{name} of shape {tuple(vectors.shape)} must be {wanted}")
-    return vectors

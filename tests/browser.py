@@ -42,13 +42,17 @@ def skip_or_fail(reason: str) -> None:
 
 @contextmanager
 def open_browser():
-    """Yield a page of a headless Chromium that asks nobody for anything."""
+    """Yield a page of a headless Chromium with a microphone that beeps.
+
+    A page may use it once `page.context.grant_permissions` says so.
+    """
     executable = next((path for b in BROWSERS if (path := shutil.which(b))), "")
     if not executable:
         skip_or_fail("no Chromium is installed: apt-get install chromium")
     from playwright.sync_api import sync_playwright
 
     arguments = ["--no-sandbox", "--disable-background-networking", "--mute-audio"]
+    arguments.append("--use-fake-device-for-media-stream")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=arguments)
         page = browser.new_page(viewport={"width": 1280, "height": 1700})

@@ -48,6 +48,11 @@ def encoded(wave, *, rate=RATE, container="WAV", subtype="PCM_16"):
     return sound.getvalue()
 
 
+def encoded_as(suffix, wave):
+    container, subtype = FORMATS[suffix]
+    return encoded(wave, container=container, subtype=subtype)
+
+
 def wav_bytes(
     samples, *, rate=RATE, channels=1, data_size=None, riff_size=None, code=1, bits=16
 ):
@@ -78,7 +83,7 @@ def odd_sounds(folder: Path) -> list[Odd]:
     """Write all of them; the folder may be new."""
     folder.mkdir(parents=True, exist_ok=True)
     parts = (_truncated, _rates_and_channels, _contents, _headers, _no_sounds, _names)
-    parts += (_joined,)
+    parts = (*parts, _joined)
     return [odd for part in parts for odd in part(folder / part.__name__.strip("_"))]
 
 
@@ -90,8 +95,8 @@ def _write(path: Path, data: bytes) -> Path:
 
 def _truncated(folder):
     wave = tone(400) + 0.02 * np.random.default_rng(0).standard_normal(400)
-    for suffix, (container, subtype) in FORMATS.items():
-        whole = encoded(wave, container=container, subtype=subtype)
+    for suffix in FORMATS:
+        whole = encoded_as(suffix, wave)
         yield Odd(_write(folder / f"whole.{suffix}", whole), 400)
         # Every tenth byte; of the larger headers every fortieth, to stay short.
         step = 10 if len(whole) < 2_000 else 40
@@ -145,9 +150,8 @@ def _contents(folder):
         "impulse": np.eye(1, 3_000, 7)[0],
     }.items():
         for subtype in ("FLOAT", "DOUBLE"):
-            path = _write(folder / f"{name}.{subtype}.wav", encoded(wave, rate=RATE))
-            path.write_bytes(encoded(wave, subtype=subtype))
-            yield Odd(path, len(wave))
+            data = encoded(wave, subtype=subtype)
+            yield Odd(_write(folder / f"{name}.{subtype}.wav", data), len(wave))
     for name in ("nan", "inf", "-inf", "1e300"):
         for where in ("first", "last", "all"):
             wave = tone(3_000)
@@ -158,14 +162,12 @@ def _contents(folder):
     absurd = encoded(tone(300) * 1e30, subtype="FLOAT")
     yield Odd(_write(folder / "absurd.wav", absurd), message="absurd")
     for suffix in ("wav", "flac", "aiff", "caf"):
-        container, subtype = FORMATS[suffix]
-        data = encoded(np.zeros(0), container=container, subtype=subtype)
+        data = encoded_as(suffix, np.zeros(0))
         yield Odd(_write(folder / f"zero-length.{suffix}", data), message="again")
     few = encoded(tone(2), rate=48_000)
     yield Odd(_write(folder / "too-few.wav", few), 1, loose=1)
+    sound = encoded_as("mp3", tone(8_000))
     for n_bytes in (10, 100_000, 5_000_000):
-        container, subtype = FORMATS["mp3"]
-        sound = encoded(tone(8_000), container=container, subtype=subtype)
         path = _write(folder / f"picture-{n_bytes}.mp3", id3(n_bytes) + sound)
         yield Odd(path, 8_000)
     lie = id3(20, stated=200_000_000) + sound
@@ -179,7 +181,7 @@ def _headers(folder):
         yield Odd(_write(folder / f"data-{size}.wav", data), message="truncated")
         both = wav_bytes(sound, data_size=size, riff_size=size)
         yield Odd(_write(folder / f"both-{size}.wav", both), message="truncated")
-    for size in (2, 100, 1_000):  # the header counts only the beginning
+    for size in (2, 100, 999, 1_000):  # the header counts only the beginning
         data = wav_bytes(sound, data_size=size)
         yield Odd(_write(folder / f"data-only-{size}.wav", data), message="after what")
     # Written into a pipe by SoX, arecord or ffmpeg: the length was unknown.
@@ -246,8 +248,8 @@ def _no_sounds(folder):
     for i in range(40):
         noise = draw.integers(0, 256, int(draw.integers(1, 3_000)), np.uint8).tobytes()
         yield Odd(_write(folder / f"noise-{i}.wav", noise), message="audio")
-    for i, (suffix, (container, subtype)) in enumerate(FORMATS.items()):
-        head = encoded(tone(200), container=container, subtype=subtype)[:40]
+    for i, suffix in enumerate(FORMATS):
+        head = encoded_as(suffix, tone(200))[:40]
         noise = head + draw.integers(0, 256, 900, np.uint8).tobytes()
         yield Odd(_write(folder / f"head-{i}.{suffix}", noise), -1)
 
@@ -265,19 +267,15 @@ def _names(folder):
         except (OSError, UnicodeError):
             continue  # this system has no such names, so nobody brings one
     for suffix in ("flac", "ogg", "mp3"):
-        container, subtype = FORMATS[suffix]
-        data = encoded(tone(8_000), container=container, subtype=subtype)
+        data = encoded_as(suffix, tone(8_000))
         yield Odd(_write(folder / f"really-{suffix}.wav", data), 8_000)
-    yield Odd(folder / "missing.wav", message="cannot be opened")
-    yield Odd(folder / ("n" * 300 + ".wav"), message="cannot be opened")
-    yield Odd(folder / "zero\0byte.wav", message="cannot be opened")
-    yield Odd(folder, message="folder")
-    yield Odd(folder / "a b.wav" / "below.wav", message="cannot be opened")
     (folder / "loop-1.wav").symlink_to(folder / "loop-2.wav")
     (folder / "loop-2.wav").symlink_to(folder / "loop-1.wav")
-    yield Odd(folder / "loop-1.wav", message="cannot be opened")
     (folder / "dangling.wav").symlink_to(folder / "nowhere.wav")
-    yield Odd(folder / "dangling.wav", message="cannot be opened")
+    lost = ["missing.wav", "n" * 300 + ".wav", "zero\0byte.wav", "a b.wav/below.wav"]
+    for name in (*lost, "loop-1.wav", "dangling.wav"):
+        yield Odd(folder / name, message="cannot be opened")
+    yield Odd(folder, message="folder")
     (folder / "link.wav").symlink_to(folder / "a b.wav")
     yield Odd(folder / "link.wav", 1_000)
     if hasattr(os, "mkfifo"):
@@ -294,13 +292,15 @@ def _names(folder):
 def _joined(folder):
     """Files of which a decoder would silently read only a part."""
     noise = 0.1 * np.random.default_rng(0).standard_normal(5 * RATE)
+    for suffix in ("rf64", "w64", "aiff", "au", "caf", "flac", "wav"):
+        long, short = encoded_as(suffix, noise[:RATE]), encoded_as(suffix, noise[:99])
+        for name, data in (("short-last", long + short), ("short-first", short + long)):
+            yield Odd(_write(folder / f"{name}.{suffix}", data), message="again")
     for suffix in ("ogg", "opus", "flac", "mp3", "wav"):
-        container, subtype = FORMATS[suffix]
         for n in (RATE // 2, len(noise)):
-            first = encoded(noise[:n], container=container, subtype=subtype)
-            second = encoded(noise[: n // 2], container=container, subtype=subtype)
-            path = _write(folder / f"cat-{n}.{suffix}", first + second)
-            yield Odd(path, message="again")
+            first = encoded_as(suffix, noise[:n])
+            both = first + encoded_as(suffix, noise[: n // 2])
+            yield Odd(_write(folder / f"cat-{n}.{suffix}", both), message="again")
         for share in (0.1, 0.5, 0.9, 0.97):
             cut = first[: int(share * len(first))]
             yield Odd(_write(folder / f"cut-{share}.{suffix}", cut), message="again")
@@ -313,9 +313,8 @@ def _joined(folder):
     data = tagged.getvalue()
     yield Odd(_write(folder / "tagged.ogg", data), len(noise))
     yield Odd(_write(folder / "tagged-twice.ogg", data + data), message="again")
-    yield Odd(
-        _write(folder / "tagged-cut.ogg", data[: len(data) // 2]), message="again"
-    )
+    half = data[: len(data) // 2]
+    yield Odd(_write(folder / "tagged-cut.ogg", half), message="again")
     # A variable bit rate, and no header that counts the frames: an estimate is wrong.
     for name, loud in (("first", slice(0, RATE)), ("last", slice(-RATE, None))):
         wave = 1e-3 * noise

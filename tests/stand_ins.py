@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,20 @@ from clepdg_lib.towers import HtsatTower, TextTower, WhisperTower
 
 DIM, MAX_TOKENS = 16, 62
 PLACES = "in a quiet studio with rain in the background heard from a large hall"
+
+
+@contextmanager
+def odd_torch():
+    """Set torch to other numbers, to a device that holds none, and to inference."""
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        with torch.inference_mode():
+            yield
+    finally:
+        torch.set_default_dtype(before)
+        torch.set_default_device(None)
 
 
 def word_tokenizer() -> transformers.PreTrainedTokenizerFast:

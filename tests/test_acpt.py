@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from stand_ins import DIM, tiny_clap, word_clap
+from stand_ins import DIM, odd_torch, tiny_clap, word_clap
 from torch.nn import functional as F
 
 from clepdg_lib.acpt import (
@@ -69,10 +69,10 @@ def test_contexts_are_saved_and_damage_is_noticed(clap, tmp_path):
 
 
 def test_tuning_follows_its_seed_and_covers_the_captions(clap):
-    start = random_contexts(clap, n_contexts=3, n_tokens=2)
+    start = random_contexts(clap, n_contexts=3)
 
     def tune(seed=0, captions=CAPTIONS):
-        options = {"n_contexts": 3, "init": start, "steps": 30, "progress": False}
+        options = {"n_contexts": 3, "steps": 30, "progress": False}
         return tune_contexts(clap, EMOTIONS, captions=captions, seed=seed, **options)
 
     def nearness(contexts):  # mean over captions of the best cosine
@@ -81,7 +81,8 @@ def test_tuning_follows_its_seed_and_covers_the_captions(clap):
         return float(cosines.amax(dim=1).mean())
 
     tuned, uncovered = tune(), tune(captions=None)
-    assert torch.equal(tuned.vectors, tune().vectors)
+    with odd_torch():
+        assert torch.equal(tuned.vectors, tune().vectors)
     assert not torch.equal(tuned.vectors, tune(seed=1).vectors)
     assert tuned.history["step"].tolist() == list(range(1, 31))
     for loss in ("loss", "cover"):
@@ -94,9 +95,23 @@ def test_bad_settings_are_named(clap):
         ({"captions": CAPTIONS}, "n_contexts=16.* 4 different"),
         ({"captions": "with rain", "n_contexts": 2}, "only 1 different"),
         ({"learning_rate": math.nan}, "learning_rate is nan"),
+        ({"steps": -1}, "steps is -1"),
+        ({"cover": math.nan}, "cover is nan"),
+        ({"n_tokens": 0}, "n_tokens is 0"),
+        ({"emotions": "angry"}, "two or more"),
+        ({"emotions": ("frölich", "traurig")}, "cannot tell 'frölich' from 'traurig'"),
+        ({"template": "a voice"}, r"'a voice'.*lack \{emotion\}"),
     ):
         with pytest.raises(ValueError, match=message):
-            tune_contexts(clap, EMOTIONS, progress=False, **arguments)
+            tune_contexts(clap, **{"emotions": EMOTIONS, "progress": False} | arguments)
+    with pytest.raises(ValueError, match="texts are"):
+        contexts_from_words(clap, ["with rain", " "])
+    contexts = random_contexts(clap, n_contexts=3)
+    assert embed_contexts(clap, contexts, "angry").shape == (3, 1, DIM)  # no letters
+    assert append_contexts(clap, "angry", contexts.vectors).shape == (3, 1, DIM)
+    bare = AcousticContexts(contexts.vectors, "a voice")
+    with pytest.raises(ValueError, match=r"'a voice'.*lack \{emotion\}"):
+        embed_contexts(clap, bare, EMOTIONS)
 
 
 @pytest.fixture(scope="module")
@@ -118,13 +133,26 @@ def test_a_drift_that_words_name_is_learned(pairs):
         float((each - placed[400:]).square().mean()) for each in (*moved, clean[400:])
     )
     assert good < 0.1 * unmoved and bad > 0.4 * unmoved
-    with pytest.raises(ValueError, match="5 captions, 0 clean"):
-        fit_place_map(tau[:5], clean[:0], clean[:5])
+    five = tau[:5], clean[:5], placed[:5]
+    for arguments, options, message in (
+        ((tau[:5], clean[:0], clean[:5]), {}, "5 captions, 0 clean"),
+        ((tau[:5], clean[:5] * math.nan, clean[:5]), {}, "clean of shape .*finite"),
+        (five, {"learning_rate": 1e6}, "learning_rate is 1000000.0"),
+        (five, {"steps": -1}, "steps is -1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fit_place_map(*arguments, **options)
+    with pytest.raises(ValueError, match="amplitude is nan"):
+        ContextAugmentation(place_map, tau[:1], amplitude=math.nan)
 
 
 def test_features_are_bent_as_contexts_say(pairs):
     tau, clean, _ = pairs
     place_map = fit_place_map(*pairs, steps=50)
+    with odd_torch():
+        assert torch.equal(
+            fit_place_map(*pairs, steps=50).film.weight, place_map.film.weight
+        )
 
     def bend(seed=0, **options):
         draw = torch.Generator().manual_seed(seed)

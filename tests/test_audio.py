@@ -18,6 +18,7 @@ import soundfile
 import soxr
 import torch
 from odd_sounds import FORMATS, encoded, odd_sounds, tone, wav_bytes
+from stand_ins import odd_torch
 
 from clepdg_lib.audio import (
     AudioError,
@@ -109,18 +110,11 @@ def test_a_bad_wave_is_named_and_explained(wave, message):
 def test_waves_do_not_depend_on_what_torch_is_set_to(tmp_path):
     soundfile.write(tmp_path / "a.wav", tone(), 48_000)
     expected = prepare(read_audio(tmp_path / "a.wav"))
-    before = torch.get_default_dtype()
-    try:
-        torch.set_default_dtype(torch.float64)
-        torch.set_default_device("meta")
-        with torch.inference_mode():
-            found = prepare(read_audio(tmp_path / "a.wav"))
-            assert as_wave([0.5, 0.25]).device.type == "cpu"
-            assert as_wave([0.5, 0.25]).dtype == torch.float32
-            half = resample(found, from_rate=RATE, to_rate=8_000)
-    finally:
-        torch.set_default_dtype(before)
-        torch.set_default_device(None)
+    with odd_torch():
+        found = prepare(read_audio(tmp_path / "a.wav"))
+        assert as_wave([0.5, 0.25]).device.type == "cpu"
+        assert as_wave([0.5, 0.25]).dtype == torch.float32
+        half = resample(found, from_rate=RATE, to_rate=8_000)
     assert torch.equal(found, expected)
     assert half.dtype == torch.float32 and half.device.type == "cpu"
 
@@ -164,6 +158,7 @@ def test_many_waves_are_a_list():
     [
         (np.zeros((9, 2)), "average the channels"),
         (torch.zeros(9, 2), "average the channels"),
+        (torch.zeros(9_000, 6), r"\(9000, 6\).*average the channels"),
         (np.zeros(9, np.int16), "32768"),
         ([0, 1, 2], "32768"),
         (5, "a clip is 5"),
@@ -240,6 +235,9 @@ def test_silence_stays_silent():
         assert is_silent(silence) and is_silent(prepare(silence))
     assert torch.equal(prepare(torch.zeros(9_000)), torch.zeros(9_000))
     assert is_silent(torch.full((9_000,), 0.9)) and not is_silent(sine(peak=1e-3))
+    for thump in (torch.ones(1), sine(0.02), 0.01 * sine(0.05)):  # and nothing else
+        wave = torch.cat([torch.zeros(9_000), thump, torch.zeros(9_000)]) + 0.1
+        assert is_silent(wave) and is_silent(prepare(wave))
 
 
 def test_trim_cuts_the_ends_and_keeps_the_pause():

@@ -4,6 +4,7 @@ import random
 import re
 
 import pytest
+from random_places import describe, environment_caption
 
 from clepdg_lib.captions import (
     BARE,
@@ -15,10 +16,10 @@ from clepdg_lib.captions import (
     PROPERTIES,
     TEMPLATES,
     WORDS,
-    describe,
+    check_emotions,
     emotion_prompts,
     emotion_sentences,
-    environment_caption,
+    normalise_emotion,
 )
 
 
@@ -34,6 +35,17 @@ def test_prompts_have_a_row_per_emotion_and_a_sentence_per_template():
 def test_a_template_without_its_placeholder_is_refused():
     with pytest.raises(ValueError, match=r"'a voice'.*\{emotion\}"):
         emotion_prompts(["sad"], templates=[CANONICAL, "a voice"])
+
+
+def test_one_emotion_has_one_name_however_it_is_written():
+    for label in ("Pleasant_Surprise", " ps ", "surprise", "SURPRISED"):
+        assert normalise_emotion(label) == "surprised"
+    assert normalise_emotion("wu\u0308tend") == normalise_emotion("W\u00fctend")
+    assert check_emotions(name for name in ("Anger", "SAD ")) == ("angry", "sad")
+    assert emotion_sentences("Anger") == emotion_sentences("angry")
+    for wrong in ("sad", ("sad",), ("Sad", "sad"), ("joy", "happy"), ("", "sad")):
+        with pytest.raises(ValueError, match="two or more different words"):
+            check_emotions(wrong)
 
 
 @pytest.mark.parametrize("emotion", WORDS)

@@ -7,11 +7,13 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import torch
 from safetensors.torch import load_file, save_file
-from stand_ins import DIM, laion_parts, tiny_clap
+from stand_ins import DIM, laion_parts, odd_torch, tiny_clap
 
 from clepdg_lib import clap as clap_module
 from clepdg_lib.audio import AudioError
@@ -84,7 +86,7 @@ def test_a_path_an_array_and_a_tensor_are_one_clip(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("clips", "message"),
     [
-        ([], "none of 0 clips"),
+        ([], "there are no clips"),
         ([torch.full((RATE,), torch.nan)], "NaN"),
         ([torch.zeros(2, RATE)], "clip 0"),
         ([noise(1), torch.zeros(0)], "clip 1"),
@@ -97,23 +99,13 @@ def test_what_is_no_clip_is_refused_by_name(tiny, clips, message):
         tiny.embed_audio(clips)
 
 
-def test_bad_clips_among_many_are_left_out_and_counted(tiny, tmp_path):
-    good = [noise(1, seed=1), noise(1, seed=2)]
-    clips = [good[0], tmp_path / "gone.wav", good[1], torch.full((9,), torch.nan)]
-    with pytest.warns(UserWarning, match=r"^2 clips left out.*gone\.wav"):
-        found = tiny.embed_audio(clips, on_error="skip")
-    torch.testing.assert_close(found, tiny.embed_audio(good))
-    with (
-        pytest.warns(UserWarning, match="^2 clips left out"),
-        pytest.raises(AudioError, match="none of 2"),
-    ):
-        tiny.embed_audio(clips[1::2], on_error="skip")
-    with pytest.raises(ValueError, match="'ignore'.*'raise' or 'skip'"):
-        tiny.embed_audio(good, on_error="ignore")
-    with pytest.raises(ValueError, match="batch_size is 0"):
-        tiny.embed_audio(good, batch_size=0)
+def test_sizes_of_batches_are_checked(tiny):
+    for size in (0, -4, 2.5, float("nan"), "2"):
+        for embed, given in ((tiny.embed_audio, [noise(1)]), (tiny.embed_text, "sad")):
+            with pytest.raises(ValueError, match=f"batch_size is {size!r}; .*whole"):
+                embed(given, batch_size=size)
     with pytest.raises(AudioError, match="sample_rate"):
-        tiny.embed_audio(good, sample_rate="16k")
+        tiny.embed_audio([noise(1)], sample_rate="16k")
 
 
 def test_streaming_keeps_order_and_reads_only_a_little_ahead(tiny):
@@ -151,6 +143,33 @@ def test_long_clips_are_not_gathered_in_memory(tiny, monkeypatch):
     monkeypatch.setattr(tiny.audio_tower, "features", features)
     list(tiny.stream_features(lambda i: noise(0.9), range(7)))
     assert sizes == [3, 3, 1]
+
+
+def test_waves_of_other_kinds_are_the_same_clips(tiny):
+    waves = [noise(0.3, seed=i).bfloat16().float() for i in range(9)]
+    expected = tiny.embed_audio(waves, batch_size=8)
+    how = {"batch_size": np.int64(8), "sample_rate": np.int64(RATE)}
+    for kind in (
+        [wave.bfloat16() for wave in waves],
+        (wave.clone().requires_grad_() for wave in waves),
+        pd.Series([wave[:, None].numpy() for wave in waves]),
+    ):
+        assert torch.equal(tiny.embed_audio(kind, **how), expected)
+
+
+def test_embeddings_do_not_depend_on_what_torch_is_set_to(folder):
+    def work():
+        clap = load_clap(folder)
+        return clap.embed_audio([wave]), clap.embed_text(SENTENCES)
+
+    wave = noise(1)
+    expected = work()
+    with odd_torch():
+        found = work()
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
+    with torch.autocast("cpu"):
+        assert {rows.dtype for rows in work()} == {torch.float32}
 
 
 # -------------------------------------------------------------------- text

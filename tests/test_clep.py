@@ -1,12 +1,13 @@
 """CLEP: its loss by hand, no negatives inside an emotion, and what training leaves."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from stand_ins import tone_corpus, word_clap
+from stand_ins import odd_torch, tiny_clap, tone_corpus, word_clap
 from torch.nn import functional as F
 
 from clepdg_lib.captions import EMOTIONS
@@ -82,7 +83,7 @@ def test_weights_stand_for_copies_and_unknown_levels_for_nothing(batch):
 def test_training_separates_emotions_and_leaves_the_start(clap, data):
     before = {key: value.clone() for key, value in clap.state_dict().items()}
     test = data.select(split="test")
-    clep = finetune_clep(clap, data, validation=test, progress=False)
+    clep = finetune_clep(clap, data, progress=False)
     truth = test.clips["emotion"]
     start = zero_shot(clap, EMOTIONS).predict(test.embeddings)
     trained = zero_shot(clep, EMOTIONS).predict(clep.project(test.features))
@@ -93,7 +94,6 @@ def test_training_separates_emotions_and_leaves_the_start(clap, data):
     assert not any(p.requires_grad or p.grad is not None for p in clep.parameters())
     assert clep.history["iteration"].tolist() == [5, 10, 15, 20, 25]
     assert clep.history["loss"].is_monotonic_decreasing
-    assert clep.history["validation_uar"].iloc[-1] > 0.9
 
 
 def test_training_is_deterministic_and_uses_the_train_split_alone(clap, data):
@@ -107,7 +107,7 @@ def test_training_is_deterministic_and_uses_the_train_split_alone(clap, data):
     data.features[240:] = math.nan  # the test split may hold anything
     assert torch.equal(train(3), first)
     data.features[5, 3] = math.nan
-    with pytest.raises(ValueError, match=r"\(240, 32\); they must be finite"):
+    with pytest.raises(ValueError, match=r"features of shape \(240, 32\) .* finite"):
         train(3)
 
 
@@ -127,5 +127,26 @@ def test_emotions_are_checked_before_a_corpus_is_read(clap, tmp_path, private_ca
 @pytest.mark.parametrize("name", list(vars(TrainConfig())))
 def test_settings_outside_their_limits_are_named(name):
     for value in (math.nan, -1.0, math.inf):
-        with pytest.raises(ValueError, match=rf"{name} is {value}; must be in"):
+        with pytest.raises(ValueError, match=rf"{name} is {value}; it must be a"):
             TrainConfig(**{name: value})
+
+
+def test_what_would_train_another_model_in_silence_is_refused(clap, data):
+    def train(data, **how):
+        return finetune_clep(clap, data, progress=False, **how)
+
+    alike = data.clips.replace({"sad": "frölich", "angry": "traurig"})
+    with pytest.raises(ValueError, match="cannot tell 'frölich' from 'traurig'"):
+        train(replace(data, clips=alike))  # both are the unknown word
+    other = tiny_clap()
+    with pytest.raises(ValueError, match="not of tiny's tower; use that model"):
+        train(replace(data, tower=f"{other.fingerprint()} of yesterday"))
+    for bend in (lambda x, _: x * math.nan, lambda x, _: x[:, :5]):
+        with pytest.raises(ValueError, match=r"augmented .*finite numbers, \(n, 32\)"):
+            train(data, augment=bend)
+    expected = train(data, emotions=("Anger", "sadness")).audio_projection.weight
+    kinds = (data.features.double(), data.features.numpy(), data.features.clone())
+    kinds = [replace(data, features=x) for x in kinds]
+    with odd_torch():
+        found = [train(x, emotions=("angry", "sad")) for x in kinds]
+    assert all(torch.equal(c.audio_projection.weight, expected) for c in found)

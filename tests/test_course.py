@@ -183,7 +183,6 @@ def data(tmp_path, monkeypatch):
     monkeypatch.setenv("CLEPDG_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("CLEPDG_CACHE", str(tmp_path / "cache" / "not" / "yet"))
     monkeypatch.delenv("CLEPDG_CORPORA", raising=False)
-    monkeypatch.setattr(doctor, "MIN_GB", 0.0)
     return tmp_path / "data"
 
 
@@ -214,21 +213,8 @@ def test_wrong_packages_are_named(data, monkeypatch):
     needed = ["no-such-package-at-all>=1", "numpy<1", 'nbval<0; extra == "test"']
     monkeypatch.setattr(doctor.metadata, "requires", lambda _: needed)
     first, second = fixes()
-    assert first.startswith("FIX no-such-package-at-all is not installed\n    -> ")
+    assert first.startswith("FIX no-such-package-at-all is not installed, but ")
     assert re.match(r"FIX numpy [\d.]+, but numpy<1 is needed\n", second)
-
-
-def test_little_memory_and_a_wrong_folder_are_named(data, monkeypatch):
-    monkeypatch.setattr(doctor, "MIN_GB", 1e9)
-    monkeypatch.setenv("CLEPDG_CORPORA", "nowhere/at/all")
-    memory, disk, corpora = fixes()
-    assert "memory" in memory and "disk" in disk and "nowhere/at/all" in corpora
-
-
-def test_corpora_are_counted(data, monkeypatch, make_corpus):
-    root = make_corpus("tess/OAF_back_angry.wav", "tess/YAF_dog_sad.wav")
-    monkeypatch.setenv("CLEPDG_CORPORA", str(root))
-    assert "OK  corpora: tess (2 clips)" in doctor.examine()
 
 
 def test_one_check_that_fails_does_not_silence_the_others(data, monkeypatch):
@@ -241,8 +227,7 @@ def test_one_check_that_fails_does_not_silence_the_others(data, monkeypatch):
     assert fixes() == [f"FIX packages: no module\n    -> {doctor.INSTALL}"]
 
 
-def test_the_doctor_imports_nothing_heavy(monkeypatch):
-    monkeypatch.delenv("CLEPDG_CORPORA", raising=False)  # corpora are read by torch
+def test_the_doctor_imports_nothing_heavy():
     code = (
         "import sys; from clepdg_lib.course.doctor import main; main(); "
         "print('HEAVY', *{'torch', 'transformers', 'sklearn'} & {*sys.modules})"

@@ -4,6 +4,7 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -78,8 +79,11 @@ def test_rows_are_chosen_by_columns(clap, corpus):
     assert torch.equal(chosen.embeddings, embedded.embeddings[[1, 7]])
     assert torch.equal(chosen.features, embedded.take(np.array([1, 7])).features)
     assert len(embedded.select(emotion="angry").select(emotion="sad")) == 0
-    with pytest.raises(ValueError, match=r"'mood'.*'emotion'"):
+    assert len(embedded.select(emotion="Anger")) == 2  # labels are normalised
+    with pytest.raises(ValueError, match="no columns .'mood'.; the table has"):
         embedded.select(mood="sad")
+    with pytest.raises(ValueError, match="no speaker .'x'., but .*tones-test"):
+        embedded.select(speaker="x")
 
 
 # -------------------------------------------------------------------- cache
@@ -124,6 +128,8 @@ def test_models_share_features_exactly_if_they_share_the_tower(
     other.audio_tower.encoder.conv1.weight *= 1.5
     embed_corpus(other, corpus)
     assert count.n == 8
+    with pytest.raises(ValueError, match="not of other's tower"):  # of equal width
+        before.embedded_by(other)
 
 
 def test_an_interrupted_run_keeps_what_it_has(clap, corpus, monkeypatch):
@@ -213,28 +219,38 @@ def test_shares_of_several_processes_are_the_whole(clap, corpus, tmp_path):
     assert len(read_arrays(alone, names=["clip"])["clip"]) == 8
 
 
-def test_a_finished_share_is_left_and_another_models_is_not(
-    clap, corpus, tmp_path, monkeypatch
-):
-    file = write_shard(clap, corpus, tmp_path / "tones.npz")
-    content, count = file.read_bytes(), Counting(clap, monkeypatch)
-    monkeypatch.setenv("CLEPDG_CACHE", str(tmp_path / "none"))
-    assert write_shard(clap, corpus, tmp_path / "tones.npz") == file
-    assert count.n == 0 and file.read_bytes() == content
+def test_a_share_follows_clips_labels_and_model(clap, corpus, tmp_path):
+    def write(clap, corpus):
+        file = write_shard(clap, corpus, tmp_path / "tones.npz")
+        return read_arrays(file, names=("emotion", "features", "embeddings"))
+
+    before = write(clap, corpus)
     other = clap.with_projection(torch.nn.Linear(clap.width, DIM), name="other")
-    write_shard(other, corpus, tmp_path / "tones.npz")
-    assert count.n == 8 and file.read_bytes() != content
-    file.write_bytes(content[:100])  # cut short
-    write_shard(clap, corpus, tmp_path / "tones.npz")
-    assert len(read_arrays(file, names=["clip"])["clip"]) == 8
+    assert not np.allclose(write(other, corpus)["embeddings"], before["embeddings"])
+    shutil.copy(corpus.clips["path"][6], corpus.clips["path"][0])
+    turned = replace(corpus, clips=corpus.clips.replace({"angry": "calm"}))
+    after = write(clap, turned)
+    assert after["emotion"][0] == "calm"
+    assert not np.allclose(after["features"][0], before["features"][0])
+
+
+def test_a_clip_that_changes_meanwhile_is_not_kept(clap, corpus, private_cache):
+    def read(index, *, sample_rate):  # somebody writes just then
+        shutil.copy(corpus.clips["path"][7], corpus.clips["path"][0])
+        return corpus.read(index, sample_rate=sample_rate)
+
+    changing = SimpleNamespace(name="changing", clips=corpus.clips, read=read)
+    embed_corpus(clap, changing)
+    assert len(list(private_cache.rglob("*.npz"))) == 7
 
 
 def test_a_share_that_cannot_be_made_or_written_is_one_clear_error(
     clap, corpus, tmp_path, monkeypatch
 ):
     count = Counting(clap, monkeypatch)
-    with pytest.raises(ValueError, match="9 processes are too many for 8 clips"):
-        write_shard(clap, corpus, tmp_path / "tones.npz", rank=0, world=9)
+    for rank, world, message in ((0, 9, "world is 9; .* 1 to 8"), (3, 3, "rank is 3")):
+        with pytest.raises(ValueError, match=message):
+            write_shard(clap, corpus, tmp_path / "tones.npz", rank=rank, world=world)
     assert count.n == 0
     (tmp_path / "file").write_text("here")
     with pytest.raises(OSError, match="was not written"):

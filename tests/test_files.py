@@ -28,10 +28,8 @@ def test_roots_follow_the_environment(monkeypatch, tmp_path):
     assert files.cache_root() == Path.home() / ".cache" / "clepdg_lib"
     monkeypatch.setenv("CLEPDG_DATA", str(tmp_path / "d"))
     monkeypatch.setenv("CLEPDG_CACHE", "~/c")
-    assert (files.data_root(), files.cache_root()) == (
-        tmp_path / "d",
-        Path.home() / "c",
-    )
+    assert files.data_root() == tmp_path / "d"
+    assert files.cache_root() == Path.home() / "c"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX users")
@@ -44,12 +42,12 @@ from clepdg_lib import files
 from pathlib import Path
 assert files.cache_root() == Path(tempfile.gettempdir()) / "clepdg_lib"
 assert files.as_path("~/x") == Path("~/x")
+from clepdg_lib.clap import load_clap  # torch's compiler asks for the user's name
 """
     hidden = ("HOME", "CLEPDG_CACHE")
     kept = {k: v for k, v in os.environ.items() if k not in hidden}
-    subprocess.run(
-        [sys.executable, "-c", code], env=kept, cwd=files.PROJECT, check=True
-    )
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, env=kept, cwd=files.PROJECT, check=True)
 
 
 def test_a_tilde_is_the_home_in_every_path(monkeypatch, tmp_path):
@@ -66,8 +64,6 @@ def test_a_tilde_is_the_home_in_every_path(monkeypatch, tmp_path):
 
 
 # ------------------------------------------------------------------ writing
-
-
 @pytest.mark.parametrize("step", ["fsync", "replace"])
 @pytest.mark.parametrize(
     ("number", "remedy"),
@@ -91,14 +87,11 @@ def test_a_failed_write_is_explained_and_changes_nothing(
 
 
 # ------------------------------------------------------------------ checksums
-
-
 def test_checksums_find_what_changed(tmp_path):
     for name in ("one", "two words", "deep/three", ".hidden", "__pycache__/x.pyc"):
         files.write_atomically(tmp_path / name, name)
     lines = files.write_checksums(tmp_path).read_text().splitlines()
-    names = [line.split("  ", 1)[1] for line in lines]
-    assert names == ["deep/three", "one", "two words"]
+    assert [x[66:] for x in lines] == ["deep/three", "one", "two words"]
     assert files.verify_checksums(tmp_path) == {}
     files.write_atomically(tmp_path / "one", "changed")
     (tmp_path / "two words").unlink()
@@ -114,20 +107,16 @@ def test_checksums_find_what_changed(tmp_path):
 
 
 def test_any_file_name_has_a_checksum(tmp_path):
-    names = ["Müller.wav", os.fsdecode(b"latin-\xfc.wav"), "a  b.wav", "\u2028.wav"]
-    written = []
+    names = ["Müller.wav", "a  b.wav", "\u2028.wav"]
+    if sys.platform == "linux":
+        names.append(os.fsdecode(b"latin-\xfc.wav"))
     for name in names:
-        try:
-            (tmp_path / name).write_bytes(name.encode("utf-8", "surrogateescape"))
-            written.append(name)
-        except (OSError, UnicodeError):
-            continue  # this file system has no such names
-    assert len(written) >= 2
+        (tmp_path / name).write_bytes(b"one")
     files.write_checksums(tmp_path)
     assert files.verify_checksums(tmp_path) == {}
-    for name in written:
+    for name in names:
         (tmp_path / name).write_bytes(b"other")
-    assert set(files.verify_checksums(tmp_path)) == set(written)
+    assert set(files.verify_checksums(tmp_path)) == set(names)
 
 
 def test_a_folder_that_changed_is_refused_by_name(tmp_path):
@@ -191,9 +180,8 @@ def test_a_planted_pickle_is_refused_and_never_runs(tmp_path):
 
 
 def test_damaged_arrays_are_named(tmp_path):
-    file = files.write_arrays(
-        tmp_path / "a.npz", x=np.random.default_rng(0).random(500)
-    )
+    values = np.random.default_rng(0).random(500)
+    file = files.write_arrays(tmp_path / "a.npz", x=values)
     whole = file.read_bytes()
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 0xFF

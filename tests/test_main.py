@@ -186,6 +186,16 @@ def test_finetune_refuses_a_folder_of_other_things_before_it_loads_anything(
     assert "exists and is no model; choose a new folder" in error(capsys, *line)
 
 
+def test_a_tilde_is_the_home_in_every_option(model, clips, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(clips)
+    before = sorted(clips.iterdir())
+    line = ["finetune", "~/clips", "--model", "~/model", "--out=~/mine"]
+    assert main(line) == 0 and (tmp_path / "mine" / "config.json").is_file()
+    line = ["embed", "~/clips", "--model", "~/mine", "--out=~/clips"]
+    assert main(line) == 2 and sorted(clips.iterdir()) == before  # it is a folder
+
+
 # ---------------------------------------------------------------- benchmark
 def test_benchmark_writes_what_it_returns(benchmark_calls, tmp_path, capsys):
     file = tmp_path / "new" / "result.json"

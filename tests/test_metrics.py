@@ -52,8 +52,8 @@ def test_confusion_rows_are_true():
 
 def test_confusion_shows_the_labels_asked_for_in_their_order():
     table = confusion(TRUE, PREDICTED, labels=["sad", "happy"])
-    assert list(table.index) == list(table.columns) == ["sad", "happy"]
-    assert table.to_numpy().tolist() == [[2, 0], [1, 0]]
+    assert [*table.index, "(others)"] == [*table.columns]
+    assert table.to_numpy().tolist() == [[2, 0, 1], [1, 0, 1]]  # shares of all clips
     assert confusion(["sad"], ["sad"], labels=["bored"]).to_numpy().tolist() == [[0]]
 
 
@@ -66,6 +66,9 @@ def test_confusion_shows_the_labels_asked_for_in_their_order():
         (["sad", "sad"], ["sad", np.nan], "y_pred lacks 1 of 2"),
         ([["sad"]], ["sad"], r"\(1, 1\)"),
         (["sad"], [1], "mix text and numbers"),
+        (["sad", "nan"], ["sad", "sad"], "y_true lacks 1 of 2"),  # as numpy writes NaN
+        (["Sad", "sad"], ["sad", "sad"], r"\['Sad', 'sad'\] mean the same"),
+        (["anger", "sad"], ["angry", "sad"], r"\['anger', 'angry'\] mean the same"),
     ],
 )
 def test_bad_labels_are_named_by_every_score(true, predicted, words):
@@ -147,6 +150,8 @@ def test_a_single_unit_warns_that_it_adds_no_width():
     with pytest.warns(UserWarning, match="speakers.*no width"):
         found = bootstrap_interval(true, predicted, speakers=one, draw=["speakers"])
     assert width(found) == 0
+    with pytest.warns(UserWarning, match="clips.*no width"):
+        bootstrap_interval(true[:1], predicted[:1])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         bootstrap_interval(true, predicted, corpora=one, draw=["clips"])
@@ -162,6 +167,7 @@ def test_an_interval_follows_its_seed_and_refuses_bad_settings():
         ({"draw": ["takes"]}, "'corpora', 'speakers', 'clips'"),
         ({"draw": ["speakers"]}, "are given"),
         ({"n_resamples": 0}, "n_resamples=0"),
+        ({"n_resamples": np.nan}, "n_resamples=nan"),
         ({"corpora": ["a"]}, r"corpora has shape \(1,\), but must be \(40,\)"),
         ({"speakers": [None] * 40}, "speakers lacks 40"),
         ({"baseline": predicted[:10]}, r"must be \(40,\)"),

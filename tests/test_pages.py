@@ -5,7 +5,6 @@ import re
 
 import nbformat
 import pytest
-import yaml
 from browser import AXE, open_browser, skip_or_fail
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
@@ -67,23 +66,12 @@ def outcome(tmp_path_factory):
     folder = tmp_path_factory.mktemp("project") / "notebooks"
     (folder / "images").mkdir(parents=True)
     (folder / "images" / "dot.png").write_bytes(PNG.read_bytes() + b"00")
-    failing = "def inner():\n    raise ValueError('first\\nthe reason')\ninner()"
-    write(
-        folder / "00_fail.ipynb",
-        "# It | <fails>\n\n> 1. See it stop.",
-        "x = 1  # a comment",
-        "## Part one\n\n```python\n# not a heading\n```",
-        "x += 1",
-        "## Part two",
-        failing,
-        "print('never')",
-    )
-    write(
-        folder / "01_pass.ipynb",
-        "# It passes",
-        "import os\nprint(os.listdir(), 'offline', os.environ['HF_HUB_OFFLINE'])",
-        "## A part",
-    )
+    failing = ["# It | <fails>\n\n> 1. See it stop.", "x = 1  # a comment"]
+    failing += ["## Part one\n\n```python\n# not a heading\n```", "x += 1"]
+    stop = "def f():\n    raise ValueError('first\\nthe reason')\nf()"
+    write(folder / "00_fail.ipynb", *failing, "## Part two", stop, "print('never')")
+    listing = "import os\nprint(os.listdir(), 'offline', os.environ['HF_HUB_OFFLINE'])"
+    write(folder / "01_pass.ipynb", "# It passes", listing, "## A part")
     write(folder / "02_page.ipynb", TEXT, FIGURES)
     executed, book = (folder.parent / "build" / name for name in ("executed", "book"))
     before = {path.name: path.read_bytes() for path in folder.glob("*.ipynb")}
@@ -107,7 +95,7 @@ def test_a_failure_names_its_section_and_stops_no_other_notebook(outcome):
     assert "ValueError" in parse(book / "notebooks" / "00_fail.html").text
 
 
-def test_the_index_lists_lessons_and_pages_are_linked_in_order(outcome):
+def test_lessons_are_listed_linked_in_order_and_timed(outcome):
     index = parse(outcome[1] / "index.html")
     failed, _, page = index.select("main tbody tr")
     assert failed.select_one("a")["href"] == "notebooks/00_fail.html"
@@ -117,9 +105,6 @@ def test_the_index_lists_lessons_and_pages_are_linked_in_order(outcome):
     page = parse(outcome[1] / "notebooks" / "01_pass.html")
     assert page.select_one("a.left-prev")["href"] == "00_fail.html"
     assert page.select_one("a.right-next")["href"] == "02_page.html"
-
-
-def test_timings_are_kept_by_notebook_and_section(outcome):
     timing = json.loads((outcome[1] / "timing.json").read_text(encoding="utf-8"))
     failed, passed, _ = timing["notebooks"]
     assert (failed["ok"], passed["ok"]) == (False, True)
@@ -136,9 +121,9 @@ def test_outputs_are_stored_only_when_asked_and_all_is_well(tmp_path):
     assert bad.read_bytes() == before
     notebook = nbformat.read(good, as_version=4)
     nbformat.validate(notebook)
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert [cell.execution_count for cell in code] == [1, 2]
-    assert code[0].outputs[0].text == "hello\n"
+    first, second = (c for c in notebook.cells if c.cell_type == "code")
+    assert (first.execution_count, second.execution_count) == (1, 2)
+    assert first.outputs[0].text == "hello\n"
     assert notebook.metadata.kernelspec.name == "python3"
     assert good.read_text(encoding="utf-8").endswith("}\n")
 
@@ -327,32 +312,31 @@ def test_the_student_edition_is_written_with_its_images(tmp_path):
     assert {path.name for path in (folder / "images").iterdir()} == images
 
 
-def kinds(*cells):
-    notebook = course.cut_into_slides(new_notebook(cells=list(cells)))
-    return [
-        (c.source.split("\n")[0], c.metadata["slideshow"]["slide_type"])
-        for c in notebook.cells
-    ]
-
-
-def test_headings_begin_slides_and_code_follows():
+def test_headings_begin_slides_and_exercises_and_references_are_left_out():
     text = "# Title\n\nIntro.\n\n## Part\n\n"
     text += "<details>\n\n## secret\n\n</details>\n\n### Deeper\n\nMore."
-    code = [new_code_cell('start_lesson("00")'), new_code_cell("show(figure)")]
-    assert kinds(code[0], new_markdown_cell(text), code[1]) == [
+    cells = [new_code_cell('start_lesson("00")'), new_markdown_cell(text)]
+    cells += [
+        new_code_cell("show(figure)"),
+        new_markdown_cell("## Exercises\n\nDo it."),
+    ]
+    cells += [new_code_cell("check()"), new_markdown_cell("## Next part")]
+    cells += [new_code_cell("y"), new_markdown_cell("## References and licences")]
+    slides = course.cut_into_slides(new_notebook(cells=cells)).cells
+    kinds = [cell.metadata["slideshow"]["slide_type"] for cell in slides]
+    heads = [cell.source.split("\n")[0] for cell in slides]
+    assert list(zip(heads, kinds, strict=True)) == [
         ('start_lesson("00")', "skip"),
         ("# Title", "slide"),
         ("## Part", "slide"),
         ("### Deeper", "subslide"),
         ("show(figure)", "-"),
+        ("## Exercises", "skip"),
+        ("check()", "skip"),
+        ("## Next part", "slide"),
+        ("y", "-"),
+        ("## References and licences", "skip"),
     ]
-
-
-def test_exercises_and_references_are_left_out_until_the_next_part():
-    cells = [new_markdown_cell("## Exercises\n\nDo it."), new_code_cell("check()")]
-    cells += [new_markdown_cell("## Next part"), new_code_cell("y")]
-    cells += [new_markdown_cell("## References and licences")]
-    assert [kind for _, kind in kinds(*cells)] == ["skip", "skip", "slide", "-", "skip"]
 
 
 def test_slides_show_code_sound_and_equations_without_a_network(browser, book):
@@ -363,14 +347,3 @@ def test_slides_show_code_sound_and_equations_without_a_network(browser, book):
     browser.locator(".reveal.ready").wait_for()
     browser.locator("mjx-container").first.wait_for(state="attached")
     assert browser.locator("audio, img[src^='data:image/png']").count() > 2
-
-
-# ---------------------------------------------------------------- publishing
-def test_workflows_run_what_anyone_runs():
-    folder, runs = PROJECT / ".github" / "workflows", {}
-    for path in folder.glob("*.yml"):
-        flow = yaml.safe_load(path.read_text(encoding="utf-8"))
-        steps = [step for job in flow["jobs"].values() for step in job["steps"]]
-        runs[path.stem] = [step["run"] for step in steps if "run" in step]
-    assert runs["tests"] == [".ci/run", "make test"]
-    assert runs["book"][0] == "make course" and "gh-pages" in runs["book"][1]

@@ -3,11 +3,8 @@
 import colorsys
 import io
 import itertools
-import subprocess
-import sys
 import warnings
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -38,10 +35,6 @@ def table() -> pd.DataFrame:
     return pd.DataFrame(values, index=rows, columns=["EMO-DB", "TESS", "nEMO", "own"])
 
 
-def curves() -> pd.DataFrame:
-    return table().set_axis(pd.Index([0.0, 1.0, 2.0], name="severity"))
-
-
 def intervals() -> pd.DataFrame:
     columns = {"value": [0.3, 0.5], "low": [0.25, 0.4], "high": [0.35, 0.6]}
     return pd.DataFrame(columns, index=["random-contexts", "clep-dg"])
@@ -51,17 +44,9 @@ def wave() -> torch.Tensor:
     return 0.3 * torch.sin(2 * torch.pi * 1000 * torch.arange(16_000) / 16_000)
 
 
-def history() -> pd.DataFrame:
-    scores = [0.3, None, 0.5]
-    return pd.DataFrame(
-        {"epoch": [1, 2, 3], "loss": [3.0, 2.0, 1.5], "validation_uar": scores}
-    )
-
-
 def counts() -> pd.DataFrame:
-    return pd.DataFrame(
-        [[3, 1], [0, 0]], index=["sad", "bored"], columns=["sad", "bored"]
-    )
+    names = ["sad", "bored"]
+    return pd.DataFrame([[3, 1], [0, 0]], index=names, columns=names)
 
 
 FIGURES = {
@@ -81,7 +66,6 @@ FIGURES = {
         {name: wave() for name in ("a", "b")}, title=TITLE
     ),
     "silence": lambda: plots.spectrogram({"": torch.zeros(9)}, title=TITLE),
-    "curve": lambda: plots.curve(history(), title=TITLE),
     "confusion_map": lambda: plots.confusion_map(
         counts().rename_axis(index="true", columns="predicted"), title=TITLE
     ),
@@ -92,10 +76,18 @@ FIGURES = {
     ),
     "score_dots": lambda: plots.score_dots(table(), highlight=["clep-dg"], title=TITLE),
     "score_dots chance": lambda: plots.score_dots(table(), chance=0.25, title=TITLE),
-    "score_lines": lambda: plots.score_lines(curves(), title=TITLE),
-    "score_lines seeds": lambda: plots.score_lines(
-        pd.concat([curves(), curves() + 0.1]), title=TITLE
-    ),
+}
+
+
+# What the axes of a figure say.
+WORDS = {
+    "spectrogram": {"time (s)", "frequency (Hz)", "level (dB)"},
+    "confusion_map": {"true", "predicted", "share of the class"},
+    "heat_map": {"cosine"},
+    "score_bars": {"UAR (dashed: chance)"},
+    "score_bars plain": {"WAR"},
+    "score_dots": {"UAR"},
+    "score_dots chance": {"UAR (dashed: chance)"},
 }
 
 
@@ -114,29 +106,12 @@ def test_every_figure_has_its_message_one_width_and_leaves_pyplot_alone(kind):
     width, height = figure.get_size_inches()
     assert width == plots.WIDTH
     assert height <= 8
+    axes = figure.axes
+    written = {a.get_xlabel() for a in axes} | {a.get_ylabel() for a in axes}
+    assert WORDS.get(kind, set()) <= written
 
 
-@pytest.mark.parametrize(
-    ("kind", "words"),
-    [
-        ("spectrogram", {"time (s)", "frequency (Hz)", "level (dB)"}),
-        ("curve", {"epoch", "loss", "validation uar"}),
-        ("confusion_map", {"true", "predicted", "share of the class"}),
-        ("heat_map", {"cosine"}),
-        ("score_bars", {"UAR (dashed: chance)"}),
-        ("score_bars plain", {"WAR"}),
-        ("score_dots", {"UAR"}),
-        ("score_dots chance", {"UAR (dashed: chance)"}),
-        ("score_lines", {"severity", "UAR"}),
-    ],
-)
-def test_axes_say_what_they_measure(kind, words):
-    axes = FIGURES[kind]().axes
-    assert words <= {a.get_xlabel() for a in axes} | {a.get_ylabel() for a in axes}
-
-
-def every_style() -> dict[str, dict[str, dict[str, str]]]:
-    return {kind: plots.styles(names) for kind, names in plots.COLOURS.items()}
+STYLES = {kind: plots.styles(names) for kind, names in plots.COLOURS.items()}
 
 
 def hues(looks: dict[str, dict[str, str]]) -> list[float]:
@@ -145,7 +120,7 @@ def hues(looks: dict[str, dict[str, str]]) -> list[float]:
 
 
 def test_no_hue_is_shared_between_kinds():
-    for one, other in itertools.combinations(every_style().values(), 2):
+    for one, other in itertools.combinations(STYLES.values(), 2):
         gap = min(abs(a - b) for a in hues(one) for b in hues(other))
         assert gap > 10
 
@@ -169,7 +144,7 @@ def seen(colour: str, *, deutan: bool) -> np.ndarray:
 @pytest.mark.parametrize("kind", plots.COLOURS)
 @pytest.mark.parametrize("deutan", [False, True])
 def test_names_of_a_kind_stay_apart_for_every_colour_vision(kind, deutan):
-    looks = every_style()[kind]
+    looks = STYLES[kind]
     assert len({look["marker"] for look in looks.values()}) == len(looks)
     colours = [seen(look["color"], deutan=deutan) for look in looks.values()]
     for one, other in itertools.combinations(colours, 2):
@@ -216,18 +191,6 @@ def test_a_map_is_the_same_whatever_the_order_of_its_vectors():
     assert np.allclose(sorted(drawn[:, 0]), sorted(plane.transform(x)[:, 0]))
 
 
-def test_umap_is_drawn_without_numbers_on_its_axes():
-    figure = plots.embedding_map(
-        cloud(30), labels(EMOTIONS, 30), plane="umap", title="U"
-    )
-    assert figure.axes[0].get_xlabel() == "UMAP 1"
-    assert len(figure.axes[0].get_xticks()) == 0
-    with pytest.raises(ValueError, match="no outlined"):
-        plots.embedding_map(
-            cloud(), labels(EMOTIONS), plane="umap", moves={"a": cloud(2)}, title="U"
-        )
-
-
 def test_a_spectrogram_shows_the_tone_at_its_frequency():
     image = FIGURES["spectrogram"]().axes[0].images[0]
     levels = np.asarray(image.get_array())[::-1]  # low frequencies first
@@ -251,21 +214,9 @@ def test_rows_are_sorted_and_whiskers_are_the_intervals():
     assert np.allclose(means, table().mean(axis=1)[order])
 
 
-def test_seeds_are_averaged_and_shaded():
-    axis = FIGURES["score_lines seeds"]().axes[0]
-    assert np.allclose(axis.lines[0].get_ydata(), curves()["EMO-DB"] + 0.05)
-    shade = axis.collections[0].get_paths()[0].vertices
-    assert np.ptp(shade[shade[:, 0] == 0, 1]) == pytest.approx(0.1 * 2**0.5)
-
-
-def test_missing_values_are_left_out():
-    line = FIGURES["curve"]().axes[1].lines[0]
-    assert line.get_xdata().tolist() == [1, 3]
+def test_missing_values_are_left_out_and_confusion_shows_shares():
     figure = plots.heat_map(table().replace(0.2, np.nan), label="x", title=TITLE)
     assert len(figure.axes[0].texts) == 11
-
-
-def test_confusion_shows_shares_of_counts():
     texts = [t.get_text() for t in FIGURES["confusion_map"]().axes[0].texts]
     assert texts == ["0.75", "0.25", "0.00", "0.00"]
 
@@ -275,17 +226,3 @@ def test_bad_input_is_named():
         plots.embedding_map(cloud(), ["sad"] * 3, title=TITLE)
     with pytest.raises(ValueError, match="at least 3"):
         plots.pca_map(cloud(2))
-
-
-def test_importing_is_light_and_style_is_set_on_demand_only():
-    code = (
-        "import sys, clepdg_lib.plots; "
-        "heavy = {'torch', 'matplotlib', 'seaborn', 'sklearn'} & {*sys.modules}; "
-        "assert not heavy, heavy; "
-        "import clepdg_lib.evaluation.metrics, clepdg_lib.evaluation.probes; "
-        "assert not {'torch', 'matplotlib'} & {*sys.modules}"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-    with matplotlib.rc_context():
-        plots.set_style()
-        assert matplotlib.rcParams["axes.labelsize"] == pytest.approx(14)

@@ -1,4 +1,4 @@
-"""Probes and distances: what is there is found, and what is not is not."""
+"""Probes: what is there is found, and what is not is not."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,6 @@ from clepdg_lib.evaluation.probes import (
     STRENGTH,
     fit_probe,
     linear_probe,
-    proxy_a_distance,
 )
 
 
@@ -80,34 +79,3 @@ def test_a_probe_names_bad_input():
         linear_probe(np.full((2, 3), np.nan), ["sad", "angry"], cloud(2, dim=3))
     with pytest.raises(ValueError, match="X has 3 features.* 8 features"):
         linear_probe(cloud(2), ["sad", "angry"], cloud(2, dim=3))
-
-
-def test_proxy_a_distance_runs_from_zero_to_two():
-    same = proxy_a_distance(cloud(300), cloud(300, seed=1))
-    near = proxy_a_distance(cloud(300), cloud(300, shift=0.3, seed=1))
-    far = proxy_a_distance(cloud(300), cloud(300, shift=5.0, seed=1))
-    assert 0 <= same < 0.3
-    assert same < near < far
-    assert far == pytest.approx(2.0, abs=0.02)
-
-
-def test_proxy_a_distance_is_not_fooled_by_sizes():
-    assert proxy_a_distance(cloud(500), cloud(50, seed=1)) < 0.5
-    with pytest.raises(ValueError, match=r"\[3, 100\].* for 5 folds"):
-        proxy_a_distance(cloud(3), cloud(100))
-
-
-def test_groups_keep_speakers_out_of_both_sides():
-    # Domains do not differ, but each speaker belongs to one of them and has a voice.
-    rng = np.random.default_rng(0)
-    voices = rng.normal(0, 5, (12, 40))
-    speakers = np.repeat(np.arange(12), 20)
-    x = voices[speakers] + rng.normal(0, 0.1, (240, 40))
-    a, b = x[:120], x[120:]
-    groups = speakers[:120], speakers[120:]
-    assert proxy_a_distance(a, b) > 1.8
-    assert proxy_a_distance(a, b, groups=groups) < 1.0
-    with pytest.raises(ValueError, match="one group per clip"):
-        proxy_a_distance(a, b, groups=(groups[0], groups[1][:5]))
-    with pytest.raises(ValueError, match=r"\[6, 6\].* for 7 folds"):
-        proxy_a_distance(a, b, groups=groups, n_folds=7)

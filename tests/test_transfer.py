@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from stand_ins import DIM, word_clap
+from stand_ins import DIM, odd_torch, word_clap
 from torch.nn import functional as F
 
 from clepdg_lib.acpt import embed_contexts, random_contexts
@@ -13,6 +13,7 @@ from clepdg_lib.captions import EMOTIONS, TEMPLATES
 from clepdg_lib.transfer import (
     TextClassifier,
     TextPoints,
+    add_margin,
     class_means,
     close_gap,
     fit_on_points,
@@ -67,7 +68,7 @@ def test_zero_shot_is_the_prompts_themselves(clap):
     classifier = zero_shot(clap, EMOTIONS)
     prompts = clap.embed_text([f"this person is feeling {e}" for e in EMOTIONS])
     torch.testing.assert_close(classifier.weight, prompts, atol=1e-6, rtol=0)
-    assert classifier.history.empty and classifier.scale == clap.logit_scale
+    assert classifier.scale == clap.logit_scale
     templates = ("a {emotion} voice", "feeling {emotion}")
     rows = [clap.embed_text([t.format(emotion=e) for e in EMOTIONS]) for t in templates]
     ensemble = zero_shot(clap, EMOTIONS, templates=templates)
@@ -79,6 +80,19 @@ def test_zero_shot_is_the_prompts_themselves(clap):
 def test_words_that_the_tower_cannot_tell_apart_are_refused(clap, make):
     with pytest.raises(ValueError, match="cannot tell 'frölich' from 'traurig'"):
         make(clap, ("sad", "frölich", "traurig"))  # both are the unknown word
+
+
+def test_no_column_gets_the_name_of_another(clap, words):
+    turned = EMOTIONS[::-1]
+    points = text_points(clap, turned)
+    fitted = fit_on_points(points)  # labels mean what the points say
+    assert fitted.emotions == turned and fitted.predict(words).tolist() == [*EMOTIONS]
+    with pytest.raises(ValueError, match="the points' labels mean .'sad', 'neutral'"):
+        fit_on_points(points, emotions=EMOTIONS)
+    with pytest.raises(ValueError, match="4 rows of weights for .'angry', 'sad'"):
+        TextClassifier(("angry", "sad"), words)
+    for make in (zero_shot, fit_text_classifier):
+        assert make(clap, ("Anger", "SAD")).predict(words[:1]).tolist() == ["angry"]
 
 
 @pytest.mark.parametrize(
@@ -100,14 +114,12 @@ def test_contexts_join_the_plain_sentences(clap):
     contexts = random_contexts(clap, n_contexts=5, n_tokens=2)
     plain = text_points(clap, EMOTIONS, templates=("feeling {emotion}",))
     assert plain.vectors.shape == (4, DIM)
-    placed = text_points(clap, EMOTIONS, contexts=contexts, include_plain=False)
-    assert placed.vectors.shape == (20, DIM)
-    expected = embed_contexts(clap, contexts, EMOTIONS)  # (K, E, dim)
-    assert placed.labels[13] == 1
-    assert torch.equal(placed.vectors[13], expected[3, 1])
     both = text_points(clap, EMOTIONS, contexts=contexts)
     n_plain = len(both.vectors) - 20
     assert n_plain > 16
+    expected = embed_contexts(clap, contexts, EMOTIONS)  # (K, E, dim)
+    assert both.labels[n_plain + 13] == 1
+    assert torch.equal(both.vectors[n_plain + 13], expected[3, 1])
     # Both sources and all emotions weigh the same.
     assert float(both.weights.sum()) == pytest.approx(1.0)
     assert float(both.weights[:n_plain].sum()) == pytest.approx(0.5)
@@ -126,14 +138,14 @@ def test_contexts_join_the_plain_sentences(clap):
         (dict(templates="a {emotion} voice"), "lack"),
         (dict(templates=()), "one or more sentences"),
         (dict(templates=("no placeholder",)), "emotion"),
-        (dict(include_plain=False), "without contexts"),
         (dict(loss="hinge"), "'hinge'.*cross-entropy"),
-        (dict(scale=0), "scale=0,.*above 0"),
-        (dict(margin=2.0), "margin=2.0,.*pi / 2"),
-        (dict(learning_rate=-1.0), "learning_rate=-1.0.*above 0"),
-        (dict(learning_rate=math.nan), "diverged.*learning_rate=nan"),
-        (dict(epochs=-1), "epochs=-1;"),
-        (dict(scale=1e39), "diverged at scale"),
+        (dict(scale=0), "scale is 0; .* from 1e-06"),
+        (dict(margin=2.0), "margin is 2.0; .* to 1.57"),
+        (dict(learning_rate=-1.0), "learning_rate is -1.0"),
+        (dict(learning_rate=math.nan), "learning_rate is nan"),
+        (dict(learning_rate=1e6), "learning_rate is 1000000.0.* to 1000"),
+        (dict(epochs=-1), "epochs is -1"),
+        (dict(epochs=2.5), "epochs is 2.5; it must be a whole number"),
     ],
 )
 def test_bad_settings_are_named(clap, arguments, message):
@@ -158,14 +170,11 @@ def test_bad_points_are_named(points, labels, message):
 # ------------------------------------------------------------------ training
 def test_fit_converges_and_follows_its_seed(clap):
     points = text_points(clap, EMOTIONS)
-    points = TextPoints(*(x.repeat(3, *[1] * (x.ndim - 1)) for x in points))
+    points = TextPoints(*(x.repeat(3, *[1] * (x.ndim - 1)) for x in points), EMOTIONS)
     assert len(points.vectors) > 128  # or the order would not matter
     first, again, other = (fit_on_points(points, seed=seed) for seed in (3, 3, 4))
     assert torch.equal(first.weight, again.weight)
     assert not torch.equal(first.weight, other.weight)
-    assert list(first.history.columns) == ["epoch", "loss", "accuracy"]
-    assert len(first.history) == 50
-    assert first.history["loss"].iloc[-1] < first.history["loss"].iloc[0]
 
 
 @pytest.mark.parametrize("loss", ["arcface", "cross-entropy"])
@@ -174,33 +183,32 @@ def test_every_loss_separates_the_points(clap, loss):
     found = fit_on_points(points, loss=loss, epochs=200)
     right = found.predict(points.vectors) == np.array(EMOTIONS)[points.labels]
     assert right.mean() > 0.9
-    last = found.history["accuracy"].iloc[-1]  # before the last step
-    assert last == pytest.approx(right.mean(), abs=2 / len(right))
 
 
 def test_margin_is_added_to_the_angle():
-    # One step from known weights: the first loss is that of cos(angle + margin).
-    angles = torch.tensor([0.2, 1.0, 1.4])
-    points = torch.stack([angles.cos(), angles.sin()], dim=1)
-    pair = ("sad", "angry")
-    found = fit_on_points((points, [0, 0, 1]), emotions=pair, epochs=1)
-    mean = F.normalize(points[:2].mean(0), dim=0)
-    own = torch.atan2(mean[1], mean[0])
-    logits = 5 * torch.stack([(angles - own).cos(), (angles - 1.4).cos()], dim=1)
-    logits[0, 0] = 5 * ((angles[0] - own).abs() + 0.5).cos()
-    logits[1, 0] = 5 * ((angles[1] - own).abs() + 0.5).cos()
-    logits[2, 1] = 5 * torch.tensor(0.5).cos()
-    each = F.cross_entropy(logits, torch.tensor([0, 0, 1]), reduction="none")
-    expected = float(0.25 * each[0] + 0.25 * each[1] + 0.5 * each[2])
-    assert found.history["loss"].iloc[0] == pytest.approx(expected, abs=2e-3)
+    angles = torch.tensor([[0.2, 1.0], [1.4, 3.0]])  # of the right class, and another
+    wider = add_margin(angles.cos(), torch.tensor([0, 0]), margin=0.5)
+    assert torch.equal(wider[:, 1], angles.cos()[:, 1])
+    torch.testing.assert_close(wider[:, 0], (angles[:, 0] + 0.5).cos())
+    steep = torch.tensor([[-0.99, 0.0], [-0.999, 0.0]])  # where a + margin is over pi
+    harder = add_margin(steep, torch.tensor([0, 0]), margin=0.5)[:, 0]
+    assert (harder < steep[:, 0]).all() and harder[1] < harder[0]
+    points = torch.eye(2), [0, 1]
+    wide, none = (
+        fit_on_points(points, emotions=("sad", "angry"), loss=loss, epochs=9).weight
+        for loss in ("arcface", "cross-entropy")
+    )
+    assert (wide[0] @ wide[1]) < (none[0] @ none[1])  # pushed further apart
 
 
 def test_training_is_possible_where_gradients_are_off(clap):
     with torch.no_grad():
-        assert fit_text_classifier(clap, EMOTIONS).weight.shape == (4, DIM)
-    with torch.inference_mode():
+        expected = fit_text_classifier(clap, EMOTIONS).weight
+    with odd_torch():
         points = clap.embed_text(list(EMOTIONS))
-    fitted = fit_on_points((points, range(4)))
+        fitted = fit_on_points((points, range(4)))
+        assert torch.equal(fit_text_classifier(clap).weight, expected)
+        assert fitted.predict(points).tolist() == list(EMOTIONS)
     assert fitted.predict(points).tolist() == list(EMOTIONS)
     assert not fitted.weight.requires_grad
 
@@ -212,7 +220,6 @@ def test_gap_is_the_difference_of_means(words):
     gap = modality_gap(audio, text)
     difference = text.mean(0) - audio.mean(0)
     assert gap.distance == pytest.approx(float(difference.norm()), rel=1e-5)
-    torch.testing.assert_close(gap.direction * gap.distance, difference)
     pairs, n = audio @ audio.T, len(audio)
     within = float((pairs.sum() - pairs.trace()) / (n * (n - 1)))
     assert gap.cosine_within_audio == pytest.approx(within, abs=1e-4)
@@ -233,5 +240,3 @@ def test_closing_the_gap_repairs_a_shifted_corpus(words):
     assert before < 0.6 and accuracy(classifier, closed, truth) > before + 0.2
     centre = transductive_centre(shifted)
     assert accuracy(classifier, centre, truth) > before + 0.2
-    nothing = close_gap(shifted, **means, strength=0.0)
-    torch.testing.assert_close(nothing, shifted)

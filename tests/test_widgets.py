@@ -5,7 +5,6 @@ import inspect
 import io
 import itertools
 import re
-from datetime import datetime, timezone
 from html.parser import HTMLParser
 
 import ipywidgets
@@ -13,17 +12,22 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import stand_ins
 import torch
-import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from IPython.core.interactiveshell import InteractiveShell
 from torch.nn import functional as F
 
 from clepdg_lib import audio, widgets
-from clepdg_lib.acpt import AcousticContexts, embed_contexts, random_contexts
+from clepdg_lib.acpt import (
+    AcousticContexts,
+    embed_contexts,
+    fit_place_map,
+    random_contexts,
+    text_shifts,
+)
 from clepdg_lib.captions import EMOTIONS
-from clepdg_lib.clap import Clap
 from clepdg_lib.embeddings import EmbeddedCorpus
-from clepdg_lib.towers import TextTower, WhisperTower
+from clepdg_lib.evaluation.real_speech import RealSpeech
 from clepdg_lib.transfer import TextClassifier, zero_shot
 from clepdg_lib.widgets import parts
 from clepdg_lib.widgets.contexts import NAMED, PHRASES
@@ -42,31 +46,10 @@ def voice(seconds=0.5, *, hertz=220.0, rate=16_000):
 
 @pytest.fixture(scope="module")
 def clap():
-    """Real towers with few random weights, and a vocabulary of whole words."""
-    sentences = " ".join([*PROMPTS, *PHRASES, "speaking"])
-    special = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>"}
-    special["unk_token"] = "<unk>"
-    words = [*special.values(), *sorted(set(sentences.split()))]
-    ids = {word: i for i, word in enumerate(words)}
-    split = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
-    split.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    ends = {"single": "<s> $A </s>", "special_tokens": [("<s>", 0), ("</s>", 2)]}
-    split.post_processor = processors.TemplateProcessing(**ends)
-    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=split, **special)
-    config = transformers.ClapTextConfig(
-        vocab_size=len(words),
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return Clap(
-            WhisperTower(n_blocks=1, d_model=32, n_heads=2, n_positions=500),
-            TextTower(transformers.ClapTextModel(config), tokenizer),
-            audio_projection=torch.nn.Linear(32, 16),
-            text_projection=torch.nn.Linear(32, 16),
-        )
+    """A model of few random weights that knows the words of prompts and phrases."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stand_ins, "PLACES", " ".join([*PROMPTS, *PHRASES]))
+        return stand_ins.word_clap()
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +75,7 @@ def embedded(clap, tmp_path_factory):
         "sex": np.array(["female", "male"])[i // 12],
         "language": "en",
         "domain": np.array(["studio", "telephone"])[i // 4 % 2],
+        "place": "chapel",
     }
     vectors = texts[i % 4] + 0.02 * torch.outer(torch.tensor(i // 4), torch.arange(16))
     features = torch.zeros(24, 32)
@@ -142,7 +126,8 @@ def controls_of(box):
     controls = box.children[0].children
     assert all(item.description for item in controls)
     for item in controls:
-        assert getattr(item.style, "description_width", "initial") == "initial"
+        style = getattr(item, "style", None)
+        assert getattr(style, "description_width", "initial") == "initial"
         assert not getattr(item, "continuous_update", False)
     return {item.description: item for item in controls}
 
@@ -254,6 +239,17 @@ def test_two_prompts_stand_side_by_side(clap, embedded):
     page = check_accessible(view.html)
     assert len(page.all("audio")) == 4
     assert f"Nearest to: {second}" in page.text
+    both = view.table["cosine to the other"]
+    assert both[view.table.index[0]] < view.table["cosine"].max()
+
+
+def test_one_more_emotion_takes_clips_from_the_four(clap, embedded):
+    view = ask(clap, embedded, PROMPTS[0], emotion=" Laughs ")
+    guess = zero_shot(clap, [*EMOTIONS, "laughs"]).predict(embedded.embeddings)
+    assert view.taken["laughs"].mean() == pytest.approx((guess == "laughs").mean())
+    assert "Clips nearer to laughs than to angry" in check_accessible(view.html).text
+    with pytest.raises(ValueError, match="different words"):
+        ask(clap, embedded, PROMPTS[0], emotion="sad")
 
 
 def test_prompts_and_names_are_escaped(clap, embedded):
@@ -274,18 +270,6 @@ def test_clips_may_be_few_or_none_and_need_no_file(clap, embedded):
     bare = EmbeddedCorpus(embedded.embeddings[:2], embedded.features[:2], clips)
     view = ask(clap, bare, "sad")
     assert len(view.table) == 2 and "<audio" not in view.html
-
-
-def test_the_explorer_follows_both_prompts(clap, embedded):
-    box = widgets.explore_prompts(clap, embedded)
-    controls, view = controls_of(box), box.children[1]
-    assert set(controls) == {"prompt", "compare with"}
-    assert PROMPTS[0] in view.value and view.value.count("<audio") == 3
-    controls["compare with"].value = "someone laughs"
-    assert "Nearest to: someone laughs" in view.value
-    assert view.value.count("<audio") == 6
-    controls["prompt"].value = ""
-    assert "Type a prompt" in view.value
 
 
 # ---------------------------------------------------------------------- places
@@ -348,18 +332,24 @@ def test_the_mixer_follows_every_control(clap, classifier):
     controls, view = controls_of(box), box.children[1]
     assert controls["place"].options == (*audio.ENVIRONMENTS, OWN)
     assert controls["severity"].value == 1.0
-    seen = [view.value]
-    for name, value in (
-        *(("place", "hall"), ("severity", 2.0), ("place", OWN), ("echo", 0.5)),
-        *(("noise", "rain"), ("SNR (dB)", 0.0), ("channel", "telephone")),
-        ("voice", "bert"),
-    ):
-        controls[name].value = value
-        seen.append(view.value)
-        check_accessible(view.value)
-    assert len(set(seen)) == 9
-    assert "in a medium room, with loud rain, over the telephone" in seen[-1]
-    assert len(played(seen[-1])[0][0]) == len(audio.prepare(voices["bert"]))
+    box.value = {"place": OWN, "echo": 0.5, "noise": "rain", "snr_db": 0.0}
+    box.value = {"voice": "bert", "channel": "telephone", "severity": 2.0}
+    assert "in a medium room, with loud rain, over the telephone" in view.value
+    assert len(played(view.value)[0][0]) == len(audio.prepare(voices["bert"]))
+
+
+def test_models_stand_side_by_side_and_one_is_made_from_a_sentence(clap, classifier):
+    other = clap.with_projection(torch.nn.Linear(32, 16), name="other")
+    how = {"clap": {"plain": clap, "bent": other}, "classifiers": classifier}
+    made = {"in a hall": other}.get
+    described = {"describe": made, "sentence": " in a hall "}
+    view = widgets.render_environment(voice(), "hall", **described, **how)
+    models = ("plain", "bent", "described: in a hall")
+    columns = [f"{wave}, {m}" for wave in ("original", "placed") for m in models]
+    table = view.probabilities
+    assert list(table.columns) == columns
+    assert table["placed, bent"].tolist() == table[columns[-1]].tolist()
+    assert table["placed, bent"].tolist() != table["placed, plain"].tolist()
 
 
 # -------------------------------------------------------------------- contexts
@@ -399,20 +389,40 @@ def test_a_context_that_is_not_there_is_named(clap, contexts, number):
 
 def test_the_viewer_steps_and_changes_sets(clap, contexts):
     few = random_contexts(clap, n_contexts=2, seed=7)
-    sets = {"three": contexts, "two": few}
-    box = widgets.view_contexts(clap, sets)
+    box = widgets.view_contexts(clap, {"three": contexts, "two": few})
     controls, view = controls_of(box), box.children[1]
-    assert (controls["number"].value, controls["number"].max) == (1, 3)
-    seen = [view.value]
-    controls["number"].value = 3
-    seen.append(view.value)
-    controls["contexts"].value = "two"
+    assert view.value.count("<h4>") == 2 and "<img" not in view.value
+    box.value = {"contexts": "three", "number": 3}
+    assert "Context 3 keeps" in view.value and controls["number"].max == 3
+    box.value = {"contexts": "two"}
     assert 'role="alert"' in view.value and "give 1 to 2" in view.value
-    controls["number"].value = 2
-    seen.append(view.value)
-    assert len(set(seen)) == 3
     single = widgets.view_contexts(clap, contexts)
     assert "Context 1 keeps" in single.children[1].value
+
+
+@pytest.fixture(scope="module")
+def places(clap):
+    """Clips in places with captions, a map from words to what these do to features."""
+    features = torch.randn(2, 30, 32, generator=torch.Generator().manual_seed(0))
+    table = pd.DataFrame({"caption": np.resize(NAMED, 30), "emotion": "sad"})
+    table["room"], table["noise"], table["channel"] = "large", "rain", "radio"
+    clips = RealSpeech(features[0], table.assign(severity=1.5), features[1])
+    shifts = text_shifts(clap, table["caption"])
+    return clips, fit_place_map(shifts, clips.clean, clips.features, steps=100)
+
+
+def test_clips_that_changed_alike_are_found_and_one_is_bent(clap, places, classifier):
+    clips, place_map = places
+    vectors, _ = clap.token_embeddings([NAMED[2]])
+    how = {"clips": clips, "place_map": place_map, "classifier": classifier}
+    same = AcousticContexts(vectors[:, 1:-1])
+    view = widgets.render_context(clap, same, **how, clip=4, voice=voice())
+    assert NAMED[2] in view.alike["caption"].tolist()
+    assert view.alike["cosine"].is_monotonic_decreasing
+    expected = classifier.predict_proba(clap.project(clips.clean[[4]]))[0]
+    assert np.allclose(view.probabilities["as recorded"], expected)
+    assert np.allclose(view.probabilities.sum(), 1)
+    assert len(check_accessible(view.html).all("audio")) == 1
 
 
 # ------------------------------------------------------------------------ maps
@@ -467,15 +477,19 @@ def test_the_explorer_follows_its_controls(embedded):
     few = embedded.select(emotion=["sad", "happy"])
     box = widgets.explore_embeddings({"CLAP": embedded, "CLEP": few}, n_points=20)
     controls, view = controls_of(box), box.children[1]
-    assert controls["pick"].max == 19
+    scatter = controls["lasso"]
+    assert controls["pick"].max == 19 and len(scatter.panels[0]["xy"]) == 8 * 20
     seen = [view.value]
-    for name, value in (("colour", "domain"), ("pick", 5), ("clips", "CLEP")):
+    for name, value in (("pick", 15), ("lasso", [1, 2, 13]), ("colour", "domain")):
         controls[name].value = value
         seen.append(view.value)
-    assert len(set(seen)) == 4 and "PCA of 12 clips by domain" in seen[-1]
-    controls["pick"].value = 15  # CLEP has twelve
-    assert 'role="alert"' in view.value
-    assert widgets.explore_embeddings(embedded).children[1].value.startswith("<img")
+    assert len({*seen}) == 4 and "3 clips in the lasso" in view.value
+    assert [look["name"] for look in scatter.looks] == ["studio", "telephone"]
+    assert set(scatter.codes) == {0, 1} and len(scatter.codes) == 20
+    controls["clips"].value = "CLEP"  # has twelve
+    assert (controls["pick"].value, scatter.pick, scatter.value) == (11, 11, [1, 2])
+    controls["beside"].value = "CLAP"
+    assert "not the same clips" in view.value
 
 
 # ----------------------------------------------------------------------- voice
@@ -490,7 +504,8 @@ BAD = {
     "empty": (b"", "is empty"),
     "text": (b"this is not a sound", "cannot be read as audio"),
     "cut": (recording()[:9_000], "is truncated"),
-    "silent": (recording(gain=0.0), "silent"),
+    "silent": (recording(gain=0.0), "silent; see whether the microphone"),
+    "video": (b"\0\0\0\x18ftypmp42" + bytes(900), "ffmpeg -i FILE voice.wav"),
     "no samples": (recording(seconds=0.0), "holds no samples"),
 }
 
@@ -520,10 +535,11 @@ def test_a_wrong_file_gets_a_sentence(clap, classifier, content, words):
 
 
 def test_a_long_recording_is_cut(clap, classifier):
-    content = recording("FLAC", seconds=MAX_SECONDS + 5)
+    content = recording("FLAC", seconds=2_400)
     view = widgets.render_voice(content, clap=clap, classifiers=classifier)
     ((wave, _),) = played(view.html)
     assert 0 < len(wave) <= MAX_SECONDS * 16_000
+    assert view.takes["recorded"].tolist() == ["2400.0 s"]
 
 
 def test_two_classifiers_and_a_map(clap, classifier, embedded):
@@ -537,16 +553,62 @@ def test_two_classifiers_and_a_map(clap, classifier, embedded):
     assert "take 1" in alts[0] and re.match("PCA.*your voice", alts[1])
 
 
-def test_the_upload_follows_good_and_bad_files(clap, classifier):
+def test_two_takes_are_compared_and_their_level_is_shown(clap, classifier):
+    takes = {"loud": recording(gain=3.0), "soft": recording(gain=0.1)}
+    view = widgets.render_voice(takes, clap=clap, classifiers=classifier)
+    assert list(view.probabilities.columns) == list(view.takes.index) == [*takes]
+    assert view.takes["peak"].tolist() == ["1.00 (clipped)", "0.04"]
+    assert "loud: 1.0 s against soft: 1.0 s" in view.figure.get_suptitle()
+
+
+def test_the_recorder_keeps_two_good_takes(clap, classifier):
     box = widgets.try_your_voice(clap, classifier)
-    upload, view = controls_of(box)["recording"], box.children[1]
-    assert "stays in this kernel" in view.value and ".flac" in upload.accept
+    recorder, view = controls_of(box)["recording"], box.children[1]
+    assert "stays in this kernel" in view.value
+    for name, content, names in (
+        ("me.wav", recording(), ["me.wav"]),
+        ("notes.wav", b"words", ["me.wav"]),
+        ("", recording(seconds=0.5), ["me.wav", "take 1"]),
+        ("", recording(), ["take 1", "take 2"]),
+    ):
+        recorder.add(recorder, {"name": name}, [memoryview(content)])
+        assert list(box.value["recording"]) == names
+        assert ("Not usable" in view.value) == (name == "notes.wav")
+        assert len(played(view.value)) == len(names)
 
-    def give(name, content):
-        file = {"name": name, "type": "", "size": len(content), "content": content}
-        upload.value = ({**file, "last_modified": datetime.now(timezone.utc)},)
 
-    give("me.wav", memoryview(recording()))
-    assert "me.wav" in view.value and "<audio" in view.value
-    give("notes.wav", memoryview(b"words"))
-    assert "Not usable" in view.value and "<audio" not in view.value
+# ------------------------------------------------------------- state and code
+ASK = "clap=clap, classifiers=classifier, describe=describe"
+SPEECH = "clips=clips, place_map=place_map, classifier=classifier"
+STATES = {
+    "explore_prompts(clap, embedded)": {"other": "rain", "emotion": "laughs"},
+    f"mix_environments(voices, {ASK})": {"place": OWN, "sentence": "in a hall"},
+    f"view_contexts(clap, sets, {SPEECH})": {"number": 2, "clip": 3},
+    "explore_embeddings(spaces)": {"beside": "CLEP", "pick": 5, "lasso": [1, 2]},
+    "try_your_voice(clap, classifier)": {"recording": {"a": recording()}},
+}
+
+
+@pytest.mark.parametrize("call", STATES)
+def test_a_state_is_set_read_and_copied_as_code(
+    clap, classifier, embedded, contexts, places, call
+):
+    """In a notebook, whose names the copied call uses."""
+    shell = InteractiveShell.instance()
+    names = {"clap": clap, "classifier": classifier, "embedded": embedded}
+    names |= {"voices": {"anna": voice(0.3), "bert": voice(0.4)}}
+    names |= {"clips": places[0], "place_map": places[1], "sets": {"a": contexts}}
+    names |= {"spaces": {"CLAP": embedded, "CLEP": embedded}}
+    names |= {"widgets": widgets, "describe": {"in a hall": clap}.get}
+    shell.user_ns |= names
+    try:
+        box = shell.run_cell(f"box = widgets.{call}; box").result
+        controls_of(box)
+        box.value = STATES[call]
+        assert STATES[call].items() <= box.value.items()
+        still = shell.run_cell(box.children[2].code).result
+    finally:
+        InteractiveShell.clear_instance()
+    assert still.html.endswith(box.children[1].value[-500:])
+    with pytest.raises(KeyError):
+        box.value = {"mood": 1}

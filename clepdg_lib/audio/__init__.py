@@ -5,9 +5,9 @@ from typing import Any
 
 _NAMES = {
     "places": "CHANNELS ENVIRONMENTS NOISES ROOMS Environment describe_environment "
-    "place random_environment",
-    "waves": "LEVEL_DB SAMPLE_RATE AudioError as_clips as_wave check_rate is_silent "
-    "level prepare read_audio read_recording resample rms_db trim",
+    "place",
+    "waves": "LEVEL_DB SAMPLE_RATE AudioError as_clips as_wave check_rate "
+    "is_silent level prepare read_audio read_recording resample rms_db trim",
 }
 _HOME_OF = {name: home for home, names in _NAMES.items() for name in names.split()}
 __all__ = sorted(_HOME_OF)

@@ -3,12 +3,10 @@
 An environment is physical; an acoustic *context*, in `acpt`, is learned.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -27,6 +25,11 @@ BAND_HZ = {"telephone": ((200, 400), (2800, 3800)), "radio": ((100, 300), (3800,
 CHANNELS = ("full", *BAND_HZ)
 _DATA = json.loads(Path(__file__).with_suffix(".json").read_text("utf-8"))
 NOISES: dict[str, str] = _DATA["noises"]  # kind -> what a caption calls it
+
+
+LIMITS = {"rt60_seconds": (0, 20), "direct_to_reverb_db": (-60, 60)}
+LIMITS |= {"snr_db": (-60, 120), "tilt_db": (-30, 30)}
+LIMITS |= {"low_hz": (0, 8000), "high_hz": (1, 8000)}
 
 
 def _check_choice(what: str, value: str, valid: tuple) -> None:
@@ -54,6 +57,9 @@ class Environment:
         _check_choice("room", self.room, ROOMS)
         _check_choice("noise", self.noise, ("none", *NOISES))
         _check_choice("channel", self.channel, CHANNELS)
+        for name, (low, high) in LIMITS.items():
+            if not low <= (value := getattr(self, name)) <= high:
+                raise ValueError(f"{name} is {value}; it must be from {low} to {high}.")
 
 
 ENVIRONMENTS = {k: Environment(k, **x) for k, x in _DATA["environments"].items()}
@@ -67,11 +73,10 @@ def place(
     severity: float = 1.0,
     sample_rate: int = SAMPLE_RATE,
 ) -> Tensor:
-    """Put a wave (n,) into an environment: the room, then the noise, then the channel.
+    """Put a wave (n,) into an environment, at -26 dB: a room, a noise, a channel.
 
-    The generator draws echoes and noise. Severity, from 0 (untouched) through 1 (as
-    described) to 3, multiplies the amplitude of reverberation and noise; its root, the
-    octaves cut off. The result is at -26 dB; a silent clip comes back as it is.
+    Severity, from 0 (untouched) through 1 (as described) to 3, multiplies the amplitude
+    of reverberation and noise; its root, the octaves cut off. Silence stays.
     """
     wave, rate = as_wave(wave), check_rate(sample_rate)
     if not isinstance(environment, Environment):
@@ -103,23 +108,6 @@ def place(
     return level(wave)
 
 
-def random_environment(generator: Generator) -> Environment:
-    """Draw a place: 30% without a room, 30% without noise, 70% with the full band."""
-
-    def draw(low: float, high: float) -> float:
-        return low + (high - low) * float(torch.rand((), generator=generator, **CPU))
-
-    room = _pick(("none",) * 3 + ("small", "medium", "large") * 2, generator)
-    quiet = draw(0, 1) < 0.3
-    kind = "none" if quiet else _pick(tuple(NOISES), generator)
-    channel = _pick(("full",) * 7 + ("telephone",) * 2 + ("radio",), generator)
-    low, high = [draw(*ends) for ends in BAND_HZ.get(channel, ())] or (0.0, 8000.0)
-    rt60 = draw(*ROOM_RT60[room]) if room != "none" else 0.0
-    far, snr, tilt = draw(-6, 10), draw(0, 25), draw(-2, 2)
-    drawn = Environment("", "", room, rt60, far, kind, snr, low, high, tilt, channel)
-    return replace(drawn, name="random", caption=describe_environment(drawn))
-
-
 def describe_environment(environment: Environment) -> str:
     """Say room, noise and channel in words: "in a large room, with rain"."""
     parts = []
@@ -137,10 +125,9 @@ def describe_environment(environment: Environment) -> str:
 def room_response(
     rt60_seconds: float, ratio_db: float, *, generator: Generator, rate: int
 ) -> Tensor:
-    """Impulse response of an invented room, direct sound `ratio_db` over the others.
+    """Impulse response: 1 at sample 0, `ratio_db` over all else, then a dozen echoes.
 
-    A direct sound of 1 at sample 0, a dozen early reflections, then noise that
-    decays exponentially (Moorer 1979), above about 2 kHz twice as fast.
+    Then noise that decays exponentially (Moorer 1979), above 2 kHz twice as fast.
     """
     n = max(64, round(rt60_seconds * rate))
     decay = torch.arange(n, **CPU) / rate

@@ -1,7 +1,5 @@
 """Waves: read a sound file, check, resample, trim and level. Shapes: n samples."""
 
-from __future__ import annotations
-
 import io
 import math
 import numbers
@@ -26,6 +24,9 @@ MAX_PEAK = 2.0**32  # even integers stored as floats are smaller
 BLOCK = 1 << 20  # samples that are decoded or squared at once
 CHUNKED = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "CAF")
 FORMATS = (*CHUNKED, "AU", "NIST", "FLAC", "OGG", "MP3", "MPEG")
+# How files begin whose second one, joined by `cat`, a decoder would not read.
+BEGIN = rb"(RIFF|RF64)....WAVE|riff\x2e\x91\xcf|FORM....AIF|\.snd\x00\x00|"
+BEGIN += rb"caff\x00\x01|NIST_1A|fLaC[\x00\x80]\x00\x00\x22"
 
 
 class AudioError(ValueError):
@@ -33,10 +34,7 @@ class AudioError(ValueError):
 
 
 def as_wave(wave: object, *, name: str = "clip") -> torch.Tensor:
-    """Return a wave as (n,) float32 on the CPU, without gradients, or an `AudioError`.
-
-    Takes a tensor, an array or a list of floats: (n,), or (n, 1) or (1, n) as mono.
-    """
+    """Return floats of shape (n,), (n, 1) or (1, n) as (n,) float32 on the CPU."""
     try:
         array = wave if isinstance(wave, torch.Tensor) else np.asarray(wave)
         if isinstance(array, np.ndarray):
@@ -46,9 +44,9 @@ def as_wave(wave: object, *, name: str = "clip") -> torch.Tensor:
             array = torch.from_numpy(array)
         wave = array.detach().cpu()
     except (TypeError, ValueError, RuntimeError) as error:
-        kind = f"a {type(wave).__name__} that holds no wave"
-        remedy = "pass a 1-D tensor or array of floats, or read a file with read_audio"
-        raise AudioError(f"{name} is {kind}; {remedy}.") from error
+        kind = f"{name} is a {type(wave).__name__} that holds no wave"
+        remedy = "pass a 1-D array of floats, or use read_audio"
+        raise AudioError(f"{kind}; {remedy}.") from error
     wave = wave.reshape(-1) if wave.ndim == 2 and 1 in wave.shape else wave
     if wave.ndim != 1:
         problem = "average the channels, with .mean(1) or .mean(0), or pass one clip"
@@ -65,16 +63,16 @@ def as_wave(wave: object, *, name: str = "clip") -> torch.Tensor:
 
 
 def as_clips(clips: object) -> list:
-    """Return one clip or many as a list of paths and waves; `as_wave` checks these.
+    """Return a clip, a batch (n_clips, n_samples), or any iterable, as a list.
 
-    Takes a path, a wave, a batch (n_clips, n_samples) with n_samples > 2, or a list,
-    generator, array or Series of paths or waves.
+    Of paths and waves; an array as narrow as (n_samples, n_channels) is refused.
     """
     paths, waves = str | os.PathLike, torch.Tensor | np.ndarray | list | tuple
     clips = clips.to_numpy() if hasattr(clips, "to_numpy") else clips  # a Series
     if isinstance(clips, torch.Tensor | np.ndarray):
         text = isinstance(clips, np.ndarray) and clips.dtype.kind in "OUT"
-        if not text and (clips.ndim < 2 or clips.ndim == 2 and clips.shape[1] < 3):
+        narrow = clips.ndim == 2 and clips.shape[1] < max(3, min(64, len(clips)))
+        if not text and (clips.ndim < 2 or narrow):
             return [as_wave(clips)]
     single = isinstance(clips, paths | bytes | dict | set)
     clips = [clips] if single or not isinstance(clips, Iterable) else list(clips)
@@ -111,8 +109,8 @@ def rms_db(wave: torch.Tensor) -> float:
 
 
 def is_silent(wave: torch.Tensor) -> bool:
-    """Say whether a wave holds nothing, or a constant (the rest is below -90 dB)."""
-    return rms_db(wave - wave.mean()) < SILENCE_DB
+    """Say whether a wave holds but a constant and thumps (the rest is below -90 dB)."""
+    return _frame_powers(wave - wave.median(), 320)[1] < 10 ** (SILENCE_DB / 10)
 
 
 def level(wave: torch.Tensor) -> torch.Tensor:
@@ -123,37 +121,40 @@ def level(wave: torch.Tensor) -> torch.Tensor:
     return wave * min(10 ** ((LEVEL_DB - now) / 20), 1.0 / peak)
 
 
+def _frame_powers(wave: torch.Tensor, n_frame: int) -> tuple[torch.Tensor, float]:
+    """Power of each frame, and what the loudest fiftieth, at least five, all reach."""
+    frames = pad(wave, (0, -len(wave) % n_frame)).view(-1, n_frame)
+    power = torch.linalg.vector_norm(frames, dim=1).square() / n_frame
+    rank = min(5 + len(power) // 50, (len(power) + 1) // 2)
+    return power, float(power.topk(rank).values[-1])
+
+
 def trim(wave: torch.Tensor, *, sample_rate: int = SAMPLE_RATE) -> torch.Tensor:
-    """Cut the quiet before and after; pauses stay, and so does a silent wave.
+    """Cut the quiet before and after, to 50 ms; pauses stay, and so does silence.
 
     Frames of 20 ms are quiet if they lie 35 dB below the level that a fiftieth of the
-    clip, and at least 0.1 s, reaches: a thump is shorter. 50 ms stay on either side.
+    clip, and at least 0.1 s, reaches: a thump is shorter.
     """
-    frame = check_rate(sample_rate) // 50
-    frames = pad(wave, (0, -len(wave) % frame)).view(-1, frame)
-    power = torch.linalg.vector_norm(frames, dim=1).square() / frame
-    rank = min(5 + len(power) // 50, (len(power) + 1) // 2)
-    reference = float(power.topk(rank).values[-1])
+    n_frame = check_rate(sample_rate) // 50
+    power, reference = _frame_powers(wave, n_frame)
     if reference < 10 ** (SILENCE_DB / 10):
         return wave
-    loud = torch.nonzero(power > reference * 10 ** (-35 / 10)).flatten() * frame
+    loud = torch.nonzero(power > reference * 10 ** (-35 / 10)).flatten() * n_frame
     margin = round(0.05 * sample_rate)
-    return wave[max(0, int(loud[0]) - margin) : int(loud[-1]) + frame + margin]
+    return wave[max(0, int(loud[0]) - margin) : int(loud[-1]) + n_frame + margin]
 
 
 def prepare(wave: torch.Tensor, *, sample_rate: int = SAMPLE_RATE) -> torch.Tensor:
     """Prepare a clip for any audio tower: no DC, quiet ends trimmed, at -26 dB."""
     wave = as_wave(wave)
     wave = wave - wave.mean()
-    return level(trim(wave, sample_rate=sample_rate))
+    return wave if is_silent(wave) else level(trim(wave, sample_rate=sample_rate))
 
 
 def read_audio(path: str | Path, *, sample_rate: int = SAMPLE_RATE) -> torch.Tensor:
-    """Read all of a sound file as a mono wave, at its own loudness.
+    """Read all of a sound file as a mono wave at its own loudness, or `AudioError`.
 
-    The content counts, not the suffix: WAV, FLAC, Ogg, MP3, AIFF, AU, CAF or NIST. A
-    file that is missing, empty, truncated, not audio, longer than 60 million samples at
-    `sample_rate`, or has NaN or infinite samples raises an `AudioError`.
+    The content counts, not the suffix: WAV, FLAC, Ogg, MP3, AIFF, AU, CAF or NIST.
     """
     sample_rate = check_rate(sample_rate)
     try:
@@ -201,18 +202,16 @@ def _read(stream: BinaryIO, name: str, sample_rate: int) -> torch.Tensor:
                     block = soxr_stream.resample_chunk(block, last=last)
                 n_made += len(block)
                 if max(n_made, n_read * file.channels / 16) > MAX_SAMPLES:
-                    raise AudioError(
-                        f"{name} is too long: at most {MAX_SAMPLES:,} samples at "
-                        f"{sample_rate:,} Hz are read. Cut it into pieces."
-                    )
+                    limit = f"{MAX_SAMPLES:,} samples at {sample_rate:,} Hz"
+                    raise AudioError(f"{name} is longer than {limit}. Cut it.")
                 made[n_made - len(block) : n_made] = block
             log, n_left = file.extra_info, size - stream.tell()
+        joined = kind != "OGG" and _begins_again(stream)
     except (soundfile.SoundFileError, OSError) as error:
         cause = getattr(error, "error_string", str(error)).rstrip(".")
-        raise AudioError(
-            f"{name} cannot be read as audio ({cause}); it should be a whole WAV, "
-            "FLAC, Ogg or MP3 file. Convert or download it again."
-        ) from error
+        problem = f"{name} cannot be read as audio ({cause}); it should be a whole WAV,"
+        remedy = "FLAC, Ogg or MP3 file. Convert or download it again."
+        raise AudioError(f"{problem} {remedy}") from error
     if kind == "NIST" and (count := re.search(rb"sample_count -i (\d+)", head)):
         promised = int(count[1])
     # Without a header of its own, the length of an MP3 is estimated.
@@ -227,6 +226,8 @@ def _read(stream: BinaryIO, name: str, sample_rate: int) -> torch.Tensor:
             problem = f"promises {int(stated):,} bytes and holds {int(actual):,}"
     if "lacks an end-of-stream" in log or "after the last page" in log:
         problem = "has no proper last Ogg page"
+    elif joined:
+        problem = "has the beginning of another file in it"
     # Two files joined by `cat`, or a header that counts only the beginning.
     elif n_left > 512 and (kind not in CHUNKED or "Exiting parser" in log):
         problem = f"has {n_left:,} bytes after what its header counts"
@@ -234,3 +235,14 @@ def _read(stream: BinaryIO, name: str, sample_rate: int) -> torch.Tensor:
         problem += ": it is truncated, or several files in one"
         raise AudioError(f"{name} {problem}. Download or convert it again.")
     return as_wave(made[:n_made].copy(), name=name)
+
+
+def _begins_again(stream: BinaryIO) -> bool:
+    """Say whether a second sound file begins in a file: a decoder reads the first."""
+    begins, last = re.compile(BEGIN, re.DOTALL), b""
+    stream.seek(4)
+    while block := stream.read(BLOCK):
+        if begins.search(last + block):
+            return True
+        last = block[-16:]
+    return False

@@ -1,7 +1,5 @@
 """What every notebook does first, and how it shows, plays and checks."""
 
-from __future__ import annotations
-
 import base64
 import html
 import io
@@ -25,13 +23,13 @@ from clepdg_lib.plots import set_style
 
 # Notebook -> minutes to work through it.
 LESSONS = {
-    "00_welcome": 15,
-    "01_probe_clap": 30,
-    "02_finetune_clep": 30,
-    "03_tune_acoustic_contexts": 30,
-    "04_transfer_across_modalities": 30,
-    "05_generalise_across_domains": 30,
-    "06_scale_up": 20,
+    "00_welcome": 45,
+    "01_probe_clap": 60,
+    "02_finetune_clep": 60,
+    "03_tune_acoustic_contexts": 75,
+    "04_transfer_across_modalities": 60,
+    "05_generalise_across_domains": 60,
+    "06_scale_up": 45,
 }
 
 

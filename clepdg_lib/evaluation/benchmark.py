@@ -1,18 +1,19 @@
 """The benchmark: every method and control, corpora, places and domains left out.
 
-From the shipped features everything is trained live: `loco` leaves one of five real
-corpora out; `shift` judges the same models on clips of that corpus in recorded places
-(`recorded-place` alone trains there); `supervised` leaves speakers out, `lodo` a domain
-of emosynth. Nothing of what is left out enters before it is judged; rows marked
-transductive use its own unlabelled mean.
+`loco` leaves one of five real corpora out; `shift` judges the same models on clips of
+that corpus in recorded places (`recorded-place` alone trains there); `supervised`
+leaves speakers out, `lodo` a domain of emosynth. Rows marked transductive use the own
+unlabelled mean of what is left out; nothing else of it enters before it is judged.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache, partial
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 
@@ -25,39 +26,16 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from clepdg_lib.acpt import (
-    ContextAugmentation,
-    PlaceMap,
-    contexts_from_words,
-    fit_place_map,
-    random_contexts,
-    text_shifts,
-    tune_contexts,
-)
-from clepdg_lib.captions import (
-    EMOTIONS,
-    ENVIRONMENT_PHRASES,
-    TEMPLATES,
-    emotion_sentences,
-)
+from clepdg_lib import acpt, captions, clep
+from clepdg_lib.acpt import ContextAugmentation, PlaceMap, text_shifts
+from clepdg_lib.captions import EMOTIONS
 from clepdg_lib.clap import Clap, load_clap
-from clepdg_lib.clep import (
-    CaptionAttribute,
-    TrainConfig,
-    balanced_weights,
-    emotion_labels,
-    train_projection,
-)
 from clepdg_lib.corpora import load_corpus
 from clepdg_lib.embeddings import embed_corpus
+from clepdg_lib.evaluation import real_speech
 from clepdg_lib.evaluation.metrics import bootstrap_interval
 from clepdg_lib.evaluation.probes import fit_probe
-from clepdg_lib.evaluation.real_speech import (
-    BASELINES,
-    CORPORA,
-    RealSpeech,
-    load_features,
-)
+from clepdg_lib.evaluation.real_speech import CORPORA, RealSpeech, load_features
 from clepdg_lib.files import MissingFileError, versions
 from clepdg_lib.transfer import fit_text_classifier, transductive_centre, zero_shot
 
@@ -69,25 +47,8 @@ CONTROLS = ("clep-dg-bank", "latent-unconditional", "real-places", "consistency"
 METHODS = {"loco": LATENT, "supervised": ("clep-dg",)}  # CONTROLS: in one seed
 METHODS["lodo"] = ("latent-random", "clep-dg")
 KEYS = ["method", "setting", "test", "seed", "transductive", "place", "severity"]
-# What is compared, per setting: a, then what it is compared with.
-COMPARISONS = {
-    "loco": {
-        "text-classifier": ("egemaps-lr", "audioset-lr", "audio-probe"),
-        "clep-dg": ("text-classifier", "latent-random"),
-    },
-    "shift": {
-        "clep-dg": (
-            "text-classifier",
-            *(name for name in LATENT if name != "clep-dg"),
-            *CONTROLS,
-        ),
-        "real-places": ("text-classifier",),
-        "described": ("described-wrong",),
-        "recorded-place": ("recorded-place-wrong",),
-    },
-    "supervised": {"clep-dg": ("text-classifier", "audio-probe")},
-    "lodo": {"clep-dg": ("text-classifier", "latent-random")},
-}
+# Setting -> method -> the others that it is compared with.
+COMPARISONS = json.loads(Path(__file__).with_suffix(".json").read_text("utf-8"))
 
 
 def record(
@@ -118,8 +79,8 @@ def score(table: pd.DataFrame) -> list[dict[str, Any]]:
     scores = over(by("emotion")["war"].mean()).mean().rename("uar").to_frame()
     scores["war"], scores["n"] = by()["war"].mean(), by().size()
     scores["largest_share"] = over(by("guess").size()).max() / scores["n"]
-    rows, nowhere = scores.reset_index(), {"place": "", "severity": 0}
-    rows = rows.to_dict("records")
+    rows = scores.reset_index().to_dict("records")
+    nowhere = {"place": "", "severity": 0}
     return [{k: v for k, v in row.items() if nowhere.get(k) != v} for row in rows]
 
 
@@ -139,29 +100,31 @@ class TextSide:
         *,
         seed: int,
     ) -> None:
-        captions, known = list(shifts.index), torch.tensor(shifts.to_numpy())
+        texts, known = list(shifts.index), torch.tensor(shifts.to_numpy())
         how = {"seed": seed, "progress": False}
         alone = {"steps": 20, "consistency": 1.0, "diversity": 1.0}
         contexts = {
-            "random": random_contexts(clap, seed=seed),
-            "written": contexts_from_words(clap, ENVIRONMENT_PHRASES),
-            "published": tune_contexts(clap, EMOTIONS, **alone, **how),
+            "random": acpt.random_contexts(clap, seed=seed),
+            "written": acpt.contexts_from_words(clap, captions.ENVIRONMENT_PHRASES),
+            "published": acpt.tune_contexts(clap, EMOTIONS, **alone, **how),
         }
         one = zero_shot(clap, EMOTIONS)
-        many = zero_shot(clap, EMOTIONS, templates=TEMPLATES)
+        many = zero_shot(clap, EMOTIONS, templates=captions.TEMPLATES)
         self.classifiers = {"clep-zero-shot": one, "clep-zero-shot-ensemble": many}
         for name, each in {"classifier": None, **contexts}.items():
             fitted = fit_text_classifier(clap, EMOTIONS, contexts=each, seed=seed)
             self.classifiers[f"text-{name}"] = fitted
         self.final = self.classifiers["text-classifier"]
-        grounds = {"captions": captions, "caption_shifts": known}
-        contexts["tuned"] = tune_contexts(clap, EMOTIONS, **grounds, **how)
-        contexts |= {"written": ENVIRONMENT_PHRASES}  # whole, not cut to M tokens
+        grounds = {"captions": texts, "caption_shifts": known}
+        contexts["tuned"] = acpt.tune_contexts(clap, EMOTIONS, **grounds, **how)
+        contexts |= {
+            "written": captions.ENVIRONMENT_PHRASES
+        }  # whole, not cut to M tokens
         contexts |= {sentence: [sentence] for sentence in sentences}
         self.tau = {name: text_shifts(clap, each) for name, each in contexts.items()}
         self.tau["captions"], self.shifts = known, shifts
-        texts = [clap.embed_text(list(emotion_sentences(e))) for e in EMOTIONS]
-        self.attribute = CaptionAttribute("emotion", texts, np.zeros(0, np.int64))
+        texts = [clap.embed_text(list(captions.emotion_sentences(e))) for e in EMOTIONS]
+        self.attribute = clep.CaptionAttribute("emotion", texts, np.zeros(0, np.int64))
 
 
 class Fold:
@@ -170,7 +133,7 @@ class Fold:
     Labels of the pairs, clips in simulated places, are used by `real-places` alone.
     """
 
-    config = TrainConfig()
+    config = clep.TrainConfig()
 
     def __init__(
         self,
@@ -180,16 +143,18 @@ class Fold:
         pairs: RealSpeech,
         seed: int,
         plain: Clap | None = None,  # the CLEP without augmentation, if it is known
+        place_map: PlaceMap | None = None,  # G, if it is known
     ) -> None:
         self.clap, self.text, self.train, self.pairs = clap, text, train, pairs
         self.seed = seed
         self.tau = torch.tensor(text.shifts.loc[pairs.clips["caption"]].to_numpy())
-        self.place_map, self.plain = self.fit_map(self.tau), plain
+        self.place_map, self.plain = place_map or self.fit_map(self.tau), plain
         self.plain = plain or self.clep()
 
     def fit_map(self, tau: Tensor) -> PlaceMap:
         """G from the pairs, their captions' shifts being tau."""
-        return fit_place_map(tau, self.pairs.clean, self.pairs.features, seed=self.seed)
+        pairs = self.pairs
+        return acpt.fit_place_map(tau, pairs.clean, pairs.features, seed=self.seed)
 
     def clep(
         self,
@@ -216,10 +181,10 @@ class Fold:
             features.append(unlabelled.clean)
             augment = lambda _features, _generator: bent  # noqa: E731
             config = replace(config, consistency=1.0)
-        weights = [balanced_weights(clips) for clips in parts]
+        weights = [clep.balanced_weights(clips) for clips in parts]
         weights = torch.cat([part / part.sum() for part in weights])
-        labels = emotion_labels(pd.concat(parts, ignore_index=True), EMOTIONS)
-        return train_projection(
+        labels = clep.emotion_labels(pd.concat(parts, ignore_index=True), EMOTIONS)
+        return clep.train_projection(
             self.clap,
             torch.cat(features) if len(features) > 1 else features[0],
             [replace(self.text.attribute, labels=labels, weights=weights)],
@@ -282,14 +247,13 @@ def make_folds(
     else:
         for corpus in CORPORA:
             rows = np.flatnonzero(clips["corpus"] == corpus)
-            own = clips.iloc[rows]
+            own, others = clips.iloc[rows], (pairs["corpus"] != corpus).to_numpy()
             n_folds = min(5, own["speaker"].nunique())
             folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
             for part, _ in folds.split(own, own["emotion"], own["speaker"]):
                 train = np.isin(np.arange(len(clips)), rows[part])
                 test = np.isin(np.arange(len(clips)), rows) & ~train
-                known = pairs["speaker"].isin(clips["speaker"][train])
-                yield corpus, train, test, known.to_numpy()
+                yield corpus, train, test, others
 
 
 def run_benchmark(
@@ -302,16 +266,9 @@ def run_benchmark(
 ) -> dict[str, Any]:
     """Run the protocols asked for; return rows and paired comparisons.
 
-    Args:
-        settings: Some of `SETTINGS`; "shift" comes with "loco".
-        seeds: Of contexts and augmentation; the first alone where nothing is left out
-            but speakers or domains.
-        folder: Of the features; default ``data/real_speech``.
-        jobs: Processes; default one for each core, at most eight.
-        progress: Show bars.
-
-    Raises:
-        ValueError: An unknown setting, or no seed.
+    Some of `SETTINGS` ("shift" comes with "loco"), from the features in `folder`
+    (default ``data/real_speech``), by `jobs` processes (one for each core, up to
+    eight). Seeds are of contexts, augmentation and the speakers that are left out.
     """
     if wrong := sorted(set(settings) - set(SETTINGS)):
         raise ValueError(f"settings are {wrong}; valid are {SETTINGS}")
@@ -320,21 +277,24 @@ def run_benchmark(
     jobs = jobs or min(joblib.cpu_count(), 8)
     parallel = joblib.Parallel(n_jobs=jobs, return_as="generator")
     clap, _, pairs, shift = _load("loco", folder)
-    captions = list(dict.fromkeys(pairs.clips["caption"]))
-    shifts = pd.DataFrame(text_shifts(clap, captions).numpy(), index=captions)
+    known = list(dict.fromkeys(pairs.clips["caption"]))
+    shifts = pd.DataFrame(text_shifts(clap, known).numpy(), index=known)
     sides = (joblib.delayed(_text_side)(shifts, folder, seed) for seed in seeds)
     texts = dict(zip(seeds, parallel(sides), strict=True))
     tasks = []
     wanted = ["loco" if setting == "shift" else setting for setting in settings]
     for setting in dict.fromkeys(wanted):
         clips = _load(setting, folder)[1].clips
-        if setting == "supervised":  # its folds are drawn: others with every seed
-            groups = [{seed: text} for seed, text in texts.items()]
-        else:
-            groups = [texts]
-        for group in groups:
-            for fold in make_folds(setting, clips, pairs.clips, seed=min(group)):
-                tasks.append(joblib.delayed(_judge_fold)(setting, fold, group, folder))
+        if setting == "loco":  # a fold's plain CLEP serves all seeds
+            folds = make_folds(setting, clips, pairs.clips, seed=0)
+            parts = [([fold], texts) for fold in folds]
+        else:  # a seed's G serves all folds that leave out the same corpus, or domains
+            parts = []
+            for seed, text in texts.items():
+                folds = make_folds(setting, clips, pairs.clips, seed=seed)
+                for _, some in groupby(folds, lambda fold: fold[3].tobytes()):
+                    parts.append((list(some), {seed: text}))
+        tasks += [joblib.delayed(_judge_folds)(setting, *p, folder) for p in parts]
     if "loco" in wanted:
         tasks.append(joblib.delayed(_baselines)(folder))
     done = tqdm(parallel(tasks), total=len(tasks), disable=not progress)
@@ -365,20 +325,23 @@ def _text_side(shifts: pd.DataFrame, folder: str | Path | None, seed: int) -> Te
     return TextSide(clap, shifts, shift.clips["sentence"].unique(), seed=seed)
 
 
-def _judge_fold(
+def _judge_folds(
     setting: str,
-    masks: tuple[str, np.ndarray, np.ndarray, np.ndarray],
+    folds: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray]],
     texts: dict[int, TextSide],
     folder: str | Path | None,
 ) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
-    """Train every method on one fold and judge it; controls in the first seed alone."""
-    clap, data, pairs, shift = _load(setting, folder)
-    test, inside, outside, known = masks
-    train, judged, pairs = data.take(inside), data.take(outside), pairs.take(known)
-    centred = transductive_centre(judged.features, home=train.features.mean(dim=0))
-    clips, plain, tables = train.clips, None, []
-    for seed, text in texts.items():
-        fold, guesses = Fold(clap, text, train, pairs, seed, plain), {}
+    """Train every method on folds and judge it; controls in the first seed alone."""
+    clap, data, all_pairs, shift = _load(setting, folder)
+    tables, maps = [], {}
+    for (test, inside, outside, known), (seed, text) in product(folds, texts.items()):
+        if seed == next(iter(texts)):
+            train, judged = data.take(inside), data.take(outside)
+            home, plain = train.features.mean(dim=0), None
+            centred = transductive_centre(judged.features, home=home)
+        pairs, clips = all_pairs.take(known), train.clips
+        fold = Fold(clap, text, train, pairs, seed, plain, maps.get(seed))
+        maps[seed], guesses = fold.place_map if len(folds) > 1 else None, {}
         controls = CONTROLS if plain is None and setting == "loco" else ()
         if plain is None:
             probe = fit_probe(train.features, clips["emotion"], corpora=clips["corpus"])
@@ -390,24 +353,15 @@ def _judge_fold(
         for name, (model, classifier) in models.items():
             guesses[name] = partial(_predict, model, classifier)
         about = {"test": test, "seed": seed}
-        tables += [
-            record(
-                judged.clips,
-                predict(features),
-                method=name,
-                setting=setting,
-                transductive=features is centred,
-                **about,
-            )
-            for name, predict in guesses.items()
-            for features in (judged.features, centred)
-        ]
+        for name, predict in guesses.items():
+            for x in (judged.features, centred):
+                own = {"method": name, "setting": setting, "transductive": x is centred}
+                tables.append(record(judged.clips, predict(x), **own, **about))
         if setting == "loco":
             parts = _judge_places(fold, guesses, shift, test, recorded=plain is None)
-            tables += [
-                record(part.clips, guess, method=name, setting="shift", **about)
-                for name, part, guess in parts
-            ]
+            for name, part, guess in parts:
+                own = {"method": name, "setting": "shift"}
+                tables.append(record(part.clips, guess, **own, **about))
         plain = fold.plain
     return _scored(tables)
 
@@ -452,19 +406,14 @@ def _judge_places(
 
 
 def compare(table: pd.DataFrame, settings: Sequence[str]) -> list[dict[str, Any]]:
-    """Paired differences of mean UAR of what was `record`ed, with 95 % intervals.
+    """Paired differences of mean UAR of recorded predictions, with 95 % intervals.
 
     A clip's seeds, places and severities are averaged first. `ci_low` and `ci_high`
     draw clips; `wide_low` and `wide_high` what was left out, speakers and clips.
     """
-    results = []
-    pairs = [
-        (setting, a, b)
-        for setting in settings
-        for a, others in COMPARISONS[setting].items()
-        for b in others
-    ]
-    by_method = table.groupby(["setting", "method"], sort=False)
+    draws = {"ci": ["clips"], "wide": ["corpora", "speakers", "clips"]}
+    pairs = [(s, a, b) for s in settings for a, o in COMPARISONS[s].items() for b in o]
+    by_method, results = table.groupby(["setting", "method"], sort=False), []
     found = {key: _stack(part) for key, part in by_method}
     for setting, a, b in pairs:
         if not {(setting, a), (setting, b)} <= set(found):
@@ -474,20 +423,12 @@ def compare(table: pd.DataFrame, settings: Sequence[str]) -> list[dict[str, Any]
         clips = common.to_frame(index=False)
         guesses, baseline = (table.loc[common].to_numpy(str).T for table in tables)
         row: dict[str, Any] = {"a": a, "b": b, "setting": setting}
-        for name, draw in (
-            ("ci", ["clips"]),
-            ("wide", ["corpora", "speakers", "clips"]),
-        ):
+        about = {"corpora": clips["test"], "speakers": clips["speaker"]}
+        for name, draw in draws.items():
             value, low, high = bootstrap_interval(
-                clips["emotion"].to_numpy(),
-                guesses,
-                baseline=baseline,
-                corpora=clips["test"].to_numpy(),
-                speakers=clips["speaker"].to_numpy(),
-                draw=draw,
+                clips["emotion"], guesses, baseline=baseline, draw=draw, **about
             )
-            row |= {"mean_difference": value}
-            row |= {f"{name}_low": low, f"{name}_high": high}
+            row |= {"mean_difference": value, f"{name}_low": low, f"{name}_high": high}
         results.append(row)
     return results
 
@@ -502,7 +443,7 @@ def _stack(table: pd.DataFrame) -> pd.DataFrame:
 def _baselines(folder: str | Path | None) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
     """Chance and the logistic regressions on audio features, a corpus left out."""
     sources = {"chance": load_features("clean", folder=folder)}
-    for name in BASELINES:
+    for name in real_speech.BASELINES:
         with suppress(MissingFileError):
             sources[f"{name}-lr"] = load_features(name, folder=folder)
     tables = []

@@ -15,10 +15,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from clepdg_lib import files
 from clepdg_lib.captions import EMOTIONS
 from clepdg_lib.clap import Clap
+from clepdg_lib.corpora import choose_rows
 from clepdg_lib.embeddings import EmbeddedCorpus
-from clepdg_lib.files import MissingFileError, data_root, read_arrays, refuse_changed
 
 CORPORA = ("emodb", "ravdess", "tess", "nemo", "emotale")
 BASELINES = ("egemaps", "audioset")
@@ -64,41 +65,29 @@ def load_features(
 ) -> RealSpeech:
     """Load the shipped features of real speech.
 
-    Args:
-        condition: "clean"; "pairs", clips in random simulated environments with
-            captions; "shift", clips in five places of recorded acoustics; or features
-            of others of the clean clips: "egemaps", openSMILE's 88 functionals
-            (eGeMAPSv02), and "audioset", of a MobileNet trained on AudioSet.
-        corpora: Keep these only; default all.
-        emotions: Keep these only; None keeps all that there are.
-        folder: Where they lie; default ``data/real_speech``.
+    Conditions are "clean"; "pairs", clips in random simulated environments with
+    captions; "shift", clips in five places of recorded acoustics; and, of the clean
+    clips, "egemaps" (openSMILE's 88 functionals, eGeMAPSv02) and "audioset" (of a
+    MobileNet). `corpora` and `emotions` are kept, None for all. Raises ValueError for
+    an unknown name, MissingFileError where there are no features.
 
-    Raises:
-        ValueError: An unknown condition or corpus.
-        MissingFileError: There are no features here.
-
-    Example:
-        >>> len(load_features(corpora="emodb"))
-        339
+    >>> len(load_features(corpora="emodb"))
+    339
     """
     if condition not in CONDITIONS:
         raise ValueError(f"condition is {condition!r}; it must be one of {CONDITIONS}")
-    folder = data_root() / "real_speech" if folder is None else Path(folder)
+    folder = files.as_path(folder or files.data_root() / "real_speech")
     if not (folder / "clips.csv").is_file():
-        raise MissingFileError(
+        raise files.MissingFileError(
             f"{folder} holds no features (no clips.csv); with the corpora under "
             "$CLEPDG_CORPORA, data/build/real_speech.py makes them"
         )
-    refuse_changed(folder)
+    files.refuse_changed(folder)
     clips = pd.read_csv(folder / "clips.csv", keep_default_na=False, dtype=str)
-    wanted = [corpora] if isinstance(corpora, str) else list(corpora or CORPORA)
-    if absent := sorted(set(wanted) - set(clips["corpus"])):
-        here = list(clips["corpus"].unique())
-        raise ValueError(f"no features of {absent}; here are {here}")
     features, clean, tower = read_features(folder, condition), None, ""
     if condition in BASELINES:
         file = folder / f"{condition}.npz"
-        clips = clips.iloc[read_arrays(file, names=["rows"])["rows"]]
+        clips = clips.iloc[files.read_arrays(file, names=["rows"])["rows"]]
     else:
         tower = (folder / "tower.txt").read_text("utf-8").strip()
     if condition in ("pairs", "shift"):
@@ -108,16 +97,14 @@ def load_features(
         rows = table.pop("row").to_numpy()
         clips = clips.iloc[rows].reset_index(drop=True).join(table)
         clean = read_features(folder, "clean")[torch.tensor(rows)]
-    keep = clips["corpus"].isin(wanted)
-    if emotions is not None:
-        keep &= clips["emotion"].isin(list(emotions))
-    return RealSpeech(features, clips, clean, tower).take(keep.to_numpy())
+    keep = choose_rows(clips, corpus=corpora, emotion=emotions)
+    return RealSpeech(features, clips, clean, tower).take(keep)
 
 
 def read_features(folder: Path, name: str) -> torch.Tensor:
     """Undo `data/build/real_speech.py`'s rounding: codes * step -> (n, D)."""
     names = ("high", "low", "step", "mean", "deviation")
-    arrays = read_arrays(folder / f"{name}.npz", names=names)
+    arrays = files.read_arrays(folder / f"{name}.npz", names=names)
     high, low, step, mean, deviation = arrays.values()
     codes = high.astype(np.float32) * 256 + low
     return torch.from_numpy(codes * step * deviation + mean)

@@ -20,10 +20,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from random_places import random_environment
 from tqdm import tqdm
 from whisper import beginning, encoder_weights
 
-from clepdg_lib.audio import AudioError, place, random_environment
+from clepdg_lib.audio import AudioError, place
 from clepdg_lib.captions import PROPERTIES
 from clepdg_lib.clap import Clap, load_clap
 from clepdg_lib.clep import CaptionAttribute, TrainConfig, train_projection

@@ -22,8 +22,9 @@ import numpy as np
 import pandas as pd
 import torch
 from clap_mini import PLACE_ASPECTS, in_fold_5, load_esc10
+from random_places import random_environment
 
-from clepdg_lib.audio import is_silent, place, random_environment
+from clepdg_lib.audio import is_silent, place
 from clepdg_lib.captions import CANONICAL, EMOTIONS, PROPERTIES
 from clepdg_lib.clap import Clap, load_clap
 from clepdg_lib.corpora import load_corpus

@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from random_places import environment_caption, random_environment
 from recorded_places import PLACES, SEVERITIES, RecordedPlaces
 from tqdm import tqdm
 
@@ -33,11 +34,10 @@ from clepdg_lib.audio import (
     Environment,
     place,
     prepare,
-    random_environment,
 )
-from clepdg_lib.captions import EMOTIONS, environment_caption
+from clepdg_lib.captions import EMOTIONS
 from clepdg_lib.clap import load_clap
-from clepdg_lib.corpora import Corpus, join_corpora, load_corpus
+from clepdg_lib.corpora import Corpus, load_corpus
 from clepdg_lib.evaluation.real_speech import CORPORA
 from clepdg_lib.files import (
     data_root,
@@ -114,8 +114,9 @@ def main() -> None:
 
 @cache
 def recordings() -> Corpus:
-    """All clips of the five corpora, each sound once."""
-    return join_corpora(*(load_corpus(name) for name in CORPORA), doubles="drop")
+    """All clips of the five corpora."""
+    clips = [load_corpus(name).clips for name in CORPORA]
+    return Corpus("real", pd.concat(clips, ignore_index=True).fillna(""))
 
 
 def write(out, clips, usable, clean, pairs, pair_features, shift, shift_features):

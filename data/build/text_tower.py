@@ -30,6 +30,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from random_places import describe
 from safetensors.torch import load_file, save
 from sklearn.linear_model import LogisticRegression
 from tokenizers import Tokenizer
@@ -119,7 +120,7 @@ def caption_corpus(*, n_mixed: int = 4000, seed: int = 0) -> list[str]:
     for _ in range(n_mixed):
         aspects = generator.sample(sorted(properties), generator.randint(2, 5))
         drawn = {a: generator.choice(sorted(properties[a])) for a in aspects}
-        mixed.append(library.describe(drawn, generator=generator))
+        mixed.append(describe(drawn, generator=generator))
     return list(dict.fromkeys((*emotional_captions(), *plain, *mixed)))
 
 

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import joblib
+import numpy as np
 import pandas as pd
 import torch
 from real_speech import TABLE, draw_pairs, draw_shift, recordings
@@ -78,11 +79,11 @@ def compute(work: Path, kind: str, rows: pd.DataFrame, shared: Path) -> torch.Te
     """Features of one set, kept in WORK part by part: (n, blocks, D)."""
 
     def one(start: int) -> torch.Tensor:
-        file = work / f"{kind}-{start:06d}.pt"
+        file = work / f"{kind}-{start:06d}.npy"
         if not file.is_file():
             part = rows.iloc[start : start + PART]
-            torch.save(encode(work, read(kind, part, shared)), file)
-        return torch.load(file, weights_only=True)
+            np.save(file, encode(work, read(kind, part, shared)).numpy())
+        return torch.from_numpy(np.load(file))
 
     starts = range(0, len(rows), PART)
     parallel = joblib.Parallel(n_jobs=joblib.cpu_count(), return_as="generator")

@@ -5,19 +5,20 @@ python notebooks/build/grading.py grade FOLDER --csv FILE   # FOLDER/<student>/0
 """
 
 import argparse
-import csv
-import io
 import os
 import re
 import sys
+import warnings
 from pathlib import Path
 from textwrap import indent
 
 import nbformat
+import pandas as pd
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from nbgrader.api import Gradebook
 from nbgrader.apps import NbGraderAPI
 from nbgrader.coursedir import CourseDirectory
+from sqlalchemy.exc import SAWarning
 from traitlets.config import PyFileConfigLoader
 
 import course
@@ -52,7 +53,6 @@ def hidden_test(answer):
             assert exercises._same(answer(*inputs), expected), "wrong on other inputs"
 hidden_test({name})
 ### END HIDDEN TESTS"""
-COLUMNS = ("student", "lesson", "exercise", "points", "out of")
 # Inputs that the library's checks do not use: an answer cannot know their results.
 # The checks of other exercises have many inputs, and compute what they expect.
 INPUTS = {
@@ -71,6 +71,7 @@ CONFIG = f"""c = get_config()
 c.CourseDirectory.course_id = "clep-dg"
 c.ClearSolutions.code_stub = {{"python": "{STUB.strip()}"}}
 c.OverwriteCells.add_missing_cells = True
+c.Execute.extra_arguments = ["--log-level=ERROR", "--HistoryManager.hist_file=:memory:"]
 c.Execute.timeout = 30  # seconds a cell: a loop without end earns nothing
 """
 
@@ -161,7 +162,8 @@ def fill(release, hand_in):
     filled = new_notebook(metadata=release.metadata)
     for cell in release.cells:
         *before, source = answers.get(_name(cell), [cell.source])
-        filled.cells += [*map(new_code_cell, before), cell | {"source": source}]
+        answer = nbformat.from_dict(cell | {"source": source})
+        filled.cells += [*map(new_code_cell, before), answer]
     return filled
 
 
@@ -169,12 +171,14 @@ def grade(hand_ins, folder=course.BUILD / "grading"):
     """Grade FOLDER/<student>/<lesson>.ipynb, with any folders between.
 
     Returns:
-        A row for each exercise (student, lesson, exercise, points, out of), and a
+        A row for each exercise (student, lesson, exercise, points, of), and a
         sentence for each hand-in that was not graded; its points are empty.
     """
     api, releases = make_assignments(folder)
     rows, problems = {}, []
-    for path in sorted(Path(hand_ins).glob("*/**/*.ipynb")):
+    for path in sorted(hand_ins.glob("*/**/*.ipynb")):
+        if ".ipynb_checkpoints" in path.parts:
+            continue
         student, lesson = path.relative_to(hand_ins).parts[0], path.stem[:2]
         try:
             if lesson not in releases:
@@ -187,11 +191,12 @@ def grade(hand_ins, folder=course.BUILD / "grading"):
             outs = {_name(cell): cell.metadata.nbgrader.points for cell in tests}
             rows[student, lesson] = scores = {name: ("", outs[name]) for name in outs}
             filled = fill(releases[lesson], nbformat.read(path, as_version=4))
-            place = folder / "submitted" / student / lesson / f"{lesson}.ipynb"
+            known_as = re.sub(r"[^\w.-]", "_", student)  # nbgrader matches patterns
+            place = folder / "submitted" / known_as / lesson / f"{lesson}.ipynb"
             write_atomically(place, nbformat.writes(filled))
-            _succeed(api.autograde(lesson, student))
+            _succeed(api.autograde(lesson, known_as))
             with Gradebook(api.coursedir.db_url, "clep-dg") as book:
-                done = book.find_submission_notebook(lesson, lesson, student).grades
+                done = book.find_submission_notebook(lesson, lesson, known_as).grades
                 scores |= {g.name: (g.score, outs[g.name]) for g in done}
         except Exception as error:  # of one hand-in; the others are graded
             text = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -212,6 +217,7 @@ def main(arguments=None):
     parser.add_argument("--work", type=Path, default=course.BUILD / "grading")
     args = parser.parse_args(arguments)
     os.environ.update(course._environment())  # kernels find the library, and no network
+    warnings.filterwarnings("ignore", "Object of type <Submitted", category=SAWarning)
     # nbgrader calls alembic, which stands beside python.
     os.environ["PATH"] = (
         f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -224,9 +230,10 @@ def main(arguments=None):
     if not Path(args.folder or "").is_dir() or not args.folder:
         parser.error(f"no folder of hand-ins: {args.folder}")
     rows, problems = grade(Path(args.folder).resolve(), work)
-    table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows([COLUMNS, *rows])
-    write_atomically(args.csv, table.getvalue())
+    table = pd.DataFrame(
+        rows, columns=["student", "lesson", "exercise", "points", "of"]
+    )
+    write_atomically(args.csv, table.to_csv(index=False))
     print(*problems, sep="\n", end="\n" * bool(problems), file=sys.stderr)
     print(f"wrote {os.path.relpath(args.csv)}: {len(rows)} exercises")
     return int(bool(problems))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 
 from record import make_parser, record
 
@@ -21,7 +20,7 @@ FLOOR = 95.0
 
 def main() -> None:
     args = make_parser(__doc__).parse_args()
-    began, build = time.monotonic(), PROJECT / "build"
+    build = PROJECT / "build"
     build.mkdir(exist_ok=True)
     data, out = f"--data-file={build / 'coverage'}", build / "coverage.json"
     coverage = [sys.executable, "-m", "coverage"]
@@ -39,12 +38,11 @@ def main() -> None:
     n_taken, n_branches = total["covered_branches"], total["num_branches"]
     record(
         "coverage",
+        args,
         work=f"{total['num_statements']:,} statements and {n_branches:,} branches of "
         "the library under its unit tests",
         result=f"{total['percent_covered']:.1f} % covered ({n_taken:,} of "
         f"{n_branches:,} branches)",
-        seconds=time.monotonic() - began,
-        file=args.json,
     )
     if total["percent_covered"] < FLOOR:
         raise SystemExit(f"below {FLOOR:g} %")

@@ -10,6 +10,7 @@ code are kept in `tests/soak/fuzz_corpus`, which the tests read again.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import os
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from record import RESULTS, make_parser, record
+from record import make_parser, record
 
 KEPT = Path(__file__).resolve().parent / "fuzz_corpus"
 N_KEPT, MAX_BYTES = 200, 4096
@@ -53,22 +54,21 @@ def write_seeds(folder: Path) -> None:
 class Target:
     """What is called for every input; raises what is no error of the project."""
 
-    def __init__(self, work: Path, *, seconds: float, results: Path = RESULTS) -> None:
+    def __init__(self, work: Path, args: argparse.Namespace) -> None:
         from clepdg_lib.audio import AudioError, read_audio
         from clepdg_lib.corpora import CorpusError, load_corpus
 
         self.read_audio, self.audio_error = read_audio, AudioError
         self.load_corpus, self.corpus_error = load_corpus, CorpusError
-        self.work, self.seconds, self.results = work, seconds, results
-        self.began, self.slowest = time.monotonic(), 0.0
-        self.n_read = self.n_refused = 0
+        self.work, self.args = work, args
+        self.n_read = self.n_refused = self.slowest = 0
         os.environ["CLEPDG_CORPORA"] = str(work)
         for place in TABLES:
             (work / place).parent.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, data: bytes) -> None:
         start = time.monotonic()
-        if start > self.began + self.seconds:
+        if start > self.args.began + self.args.seconds:
             self.finish()
         sound = self.work / "input.bin"
         sound.write_bytes(data)
@@ -85,28 +85,22 @@ class Target:
                 name = place.split("/")[0]
                 (self.work / place).write_bytes(data)
                 with contextlib.suppress(self.corpus_error):
-                    if name == "own":
-                        self.load_corpus(self.work / name)
-                    else:
-                        self.load_corpus(name)
+                    self.load_corpus(self.work / name if name == "own" else name)
         self.slowest = max(self.slowest, time.monotonic() - start)
 
     def finish(self) -> None:
         """Keep the figures and the small inputs, and end the process."""
-        found = sorted(
-            (self.work / "corpus").iterdir(), key=lambda file: file.stat().st_size
-        )
-        for file in found[:N_KEPT]:
+        found = (self.work / "corpus").iterdir()
+        for file in sorted(found, key=lambda file: file.stat().st_size)[:N_KEPT]:
             if file.stat().st_size <= MAX_BYTES:
                 (KEPT / file.name).write_bytes(file.read_bytes())
         record(
             "fuzzing",
+            self.args,
             work=f"{self.n_read + self.n_refused:,} inputs, coverage-guided, to the "
             "readers of sound and of corpora's tables",
             result=f"0 crashes, hangs or other errors; {self.n_read:,} inputs read, "
             f"{self.n_refused:,} refused; slowest {self.slowest:.2f} s",
-            seconds=time.monotonic() - self.began,
-            file=self.results,
         )
         sys.stdout.flush()
         os._exit(0)  # libFuzzer would go on
@@ -119,13 +113,13 @@ def main() -> None:
     args = parser.parse_args()
     import atheris  # the `soak` extra
 
-    work = args.work.absolute()
+    work, args.json = args.work.absolute(), args.json.absolute()
     write_seeds(work / "seeds")
     (work / "corpus").mkdir(exist_ok=True)
     import torch  # noqa: F401 (before the instrumentation: it is not ours)
 
     with atheris.instrument_imports(include=["clepdg_lib"]):
-        target = Target(work, seconds=args.seconds, results=args.json.absolute())
+        target = Target(work, args)
     options = ["-max_len=20000", "-timeout=10", "-rss_limit_mb=1500"]
     folders = [str(work / "corpus"), str(work / "seeds"), str(KEPT)]
     prefix = f"-artifact_prefix={work}/"

@@ -41,9 +41,8 @@ class Changed(importlib.abc.MetaPathFinder, importlib.abc.SourceLoader):
 
     def find_spec(self, fullname, path=None, target=None):
         if fullname == self.name:
-            return importlib.util.spec_from_loader(
-                fullname, self, origin=str(self.file)
-            )
+            origin = str(self.file)
+            return importlib.util.spec_from_loader(fullname, self, origin=origin)
 
     def get_filename(self, fullname):
         return str(self.file)
@@ -116,7 +115,7 @@ def main() -> None:
     args = parser.parse_args()
     os.chdir(PROJECT)
     FORKS.set_forkserver_preload(LIBRARIES)  # imported once, before every fork
-    began, n, alive, parts = time.monotonic(), 0, [], []
+    n, alive, parts = 0, [], []
     modules = [args.only] if args.only else MODULES
     for k, module in enumerate(modules):
         file = PROJECT / "clepdg_lib" / f"{module}.py"
@@ -129,7 +128,7 @@ def main() -> None:
         random.Random(args.seed).shuffle(mutants)
         lives = []
         for mutant in mutants[: args.each]:
-            if time.monotonic() > began + args.seconds * (k + 1) / len(modules):
+            if time.monotonic() > args.began + args.seconds * (k + 1) / len(modules):
                 break
             lives.append(survives(module, mutant, seconds=limit))
             if lives[-1]:
@@ -144,10 +143,9 @@ def main() -> None:
     if args.only is None:
         record(
             "mutation",
+            args,
             work=f"{n} mutants of {', '.join(modules)}",
             result=f"{killed / max(n, 1):.0%} killed ({', '.join(parts)})",
-            seconds=time.monotonic() - began,
-            file=args.json,
         )
     sys.exit(0 if killed >= GOAL * n else 1)
 

@@ -13,7 +13,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 
 from record import make_parser, record
 
@@ -26,14 +25,11 @@ def main() -> None:
     args = make_parser(__doc__).parse_args()
     if not (sys.platform == "linux" and os.geteuid() == 0):
         raise SystemExit("needs root on Linux for a network namespace")
-    began = time.monotonic()
     with tempfile.TemporaryDirectory() as home:
         environment = {**os.environ, "HOME": home, "PYTHONPATH": str(PROJECT)}
         environment.pop("CLEPDG_CACHE", None)
-        run = (
-            f"ip link set lo up && exec {sys.executable} notebooks/build/course.py run"
-        )
-        command = ["unshare", "-n", "bash", "-c", run]
+        run = f"exec {sys.executable} notebooks/build/course.py run"
+        command = ["unshare", "-n", "bash", "-c", f"ip link set lo up && {run}"]
         subprocess.run(command, cwd=PROJECT, check=True, env=environment)
         others = sorted(set(os.listdir(home)) - ALLOWED)
         if others:
@@ -42,10 +38,9 @@ def main() -> None:
     passed = [row for row in timing["notebooks"] if row["ok"]]
     record(
         "no network",
+        args,
         work=f"{len(timing['notebooks'])} notebooks without a network but loopback",
         result=f"{len(passed)} ran through; nothing written but build/ and caches",
-        seconds=time.monotonic() - began,
-        file=args.json,
     )
 
 

@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -52,7 +51,7 @@ def main() -> None:
     args = make_parser(__doc__).parse_args()
     if not (sys.platform == "linux" and os.geteuid() == 0):
         raise SystemExit("needs root on Linux to mount small disks")
-    began, errors = time.monotonic(), []
+    errors = []
     with tempfile.TemporaryDirectory() as base:
         clap = make_clap()
         corpus = make_corpus(Path(base) / "clips", n_each=4)
@@ -91,11 +90,10 @@ def main() -> None:
                     raise SystemExit(f"a cache on a {kind} disk changes embeddings")
     record(
         "disk",
+        args,
         work=f"{len(errors)} writes to a full and to a read-only disk, and a cache",
         result=f"{len(errors)} clear errors, 0 half-written files; nothing depends on "
         "the cache",
-        seconds=time.monotonic() - began,
-        file=args.json,
     )
 
 

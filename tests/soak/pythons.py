@@ -12,7 +12,6 @@ import os
 import re
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 
 from record import make_parser, record
@@ -27,7 +26,7 @@ def run_tests(python: str, folder: Path) -> str:
     subprocess.run([python, "-m", "venv", environment], check=True)
     inside = str(environment / "bin" / "python")
     pip = [inside, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    subprocess.run([*pip, "--editable", f"{clone}[test]"], check=True)
+    subprocess.run([*pip, "--editable", f"{clone}[test,book]"], check=True)
     options = ["-q", "-p", "no:cacheprovider", "-m", "not slow", "--doctest-modules"]
     done = subprocess.run(
         [inside, "-m", "pytest", *options, "--ignore=tests/test_browser.py"]
@@ -49,17 +48,16 @@ def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("python", nargs="+")
     args = parser.parse_args()
-    began, results = time.monotonic(), []
+    results = []
     for python in args.python:
         with tempfile.TemporaryDirectory() as folder:
             results.append(run_tests(python, Path(folder)))
         print(results[-1], flush=True)
     record(
         "Pythons",
+        args,
         work=f"installed under {len(results)} versions of Python, unit tests run",
         result="; ".join(results),
-        seconds=time.monotonic() - began,
-        file=args.json,
     )
 
 

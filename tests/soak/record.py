@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,13 +26,13 @@ def make_parser(doc: str) -> argparse.ArgumentParser:
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", type=Path, default=RESULTS, help="file of figures")
+    parser.set_defaults(began=time.monotonic())
     return parser
 
 
-def record(
-    campaign: str, *, work: str, result: str, seconds: float, file: Path = RESULTS
-) -> None:
+def record(campaign: str, args: argparse.Namespace, *, work: str, result: str) -> None:
     """Replace a campaign's row by a new one, with the versions that were tested."""
+    file, seconds = args.json, time.monotonic() - args.began
     rows = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.exists() else []
     rows = [row for row in rows if row["campaign"] != campaign]
     row = {"campaign": campaign, "work": work, "result": result}

@@ -54,10 +54,7 @@ FIGURES = {
         "≤ 1.05",
     ),
     "rss_ratio": ("peak memory: 16,000 clips / 1,000 clips", "≤ 1.2"),
-    "import_s": (
-        "seconds of importing `load_clap` above its packages'",
-        "≤ 0.3",
-    ),
+    "import_s": ("seconds of importing `load_clap` above its packages'", "≤ 0.3"),
     "load_s": ("seconds of `load_clap('clap-mini')`", "≤ 1"),
     "course_s": ("seconds of all notebooks on an empty cache", "≤ 630"),
     "course_busy_ratio": (
