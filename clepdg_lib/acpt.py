@@ -1,8 +1,6 @@
 """Acoustic context prompt tuning: contexts that stand for places, learned from words.
 
 A context is M token vectors behind a sentence, where "in a noisy café" would stand.
-`PlaceMap` learns what words say of a place does to features; `tune_contexts` tunes
-contexts on text and that map; `ContextAugmentation` bends features while CLEP learns.
 Shapes: E emotions, K contexts, M tokens each, C captions, P pairs, D features' width.
 """
 

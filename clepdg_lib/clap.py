@@ -32,11 +32,7 @@ PREPARATION = "dc, trim, level: 1"  # raise when `audio.prepare` changes a sound
 READ_AHEAD, AT_ONCE = 16, 128  # clips
 MAX_SAMPLES = 40_000_000  # of the clips that are encoded together, 160 MB
 # Commits of LAION's checkpoints: a name alone would give whatever the hub holds today.
-REVISIONS = {
-    "laion/clap-htsat-unfused": "8fa0f1c6d0433df6e97c127f64b2a1d6c0dcda8a",
-    "laion/clap-htsat-fused": "365dea6ef167def6676140ed93bbc43f84dabb28",
-    "laion/larger_clap_music_and_speech": "195c3a3e68faebb3e2088b9a79e79b43ddbda76b",
-}
+REVISIONS = json.loads(Path(__file__).with_suffix(".json").read_text("utf-8"))
 ALIKE = 0.9999  # cosine above which two sentences cannot be told apart
 DAMAGES = (SafetensorError, json.JSONDecodeError, RuntimeError, KeyError, TypeError)
 

@@ -1,8 +1,7 @@
 """CLAP to CLEP: contrastive fine-tuning on emotional speech.
 
-Both towers stay frozen; what learns is a linear map from the audio tower's features to
-the joint space, against sentences such as "the speaker sounds furious". The settings
-are ours. Shapes: n clips, B batch, A levels of an attribute, D width of the tower.
+Both towers stay frozen; a linear map from the audio tower's features learns to match
+sentences. Shapes: n clips, B batch, A levels of an attribute, D width of the tower.
 """
 
 from collections.abc import Callable, Sequence

@@ -21,8 +21,26 @@ from clepdg_lib.clap import Clap, check_range
 from clepdg_lib.corpora import Corpus, choose_rows
 
 
+class Rows:
+    """What tensors with a row for each clip, and their table `clips`, can do."""
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def select(self, **columns: Any) -> Any:
+        """Keep rows by value: ``select(split="test", emotion=["angry", "sad"])``."""
+        return self.take(choose_rows(self.clips, **columns))
+
+    def take(self, rows: np.ndarray) -> Any:
+        """Keep rows by number or by mask."""
+        rows, tensors = torch.tensor(np.array(rows)), vars(self).items()
+        kept = {k: v[rows] for k, v in tensors if isinstance(v, torch.Tensor)}
+        clips = self.clips.iloc[rows.numpy()].reset_index(drop=True)
+        return replace(self, clips=clips, **kept)
+
+
 @dataclass(frozen=True)
-class EmbeddedCorpus:
+class EmbeddedCorpus(Rows):
     """Clips with what a model makes of them, row by row."""
 
     embeddings: torch.Tensor  # (n, dim) float32, L2-normalised
@@ -30,18 +48,6 @@ class EmbeddedCorpus:
     clips: pd.DataFrame  # n rows of `Corpus.clips`
     problems: pd.DataFrame = field(default_factory=pd.DataFrame)  # path and problem
     tower: str = ""  # fingerprint of the tower and the preparation, where it is known
-
-    def __len__(self) -> int:
-        return len(self.clips)
-
-    def select(self, **columns: Any) -> "EmbeddedCorpus":
-        """Keep rows by value: ``select(split="test", emotion=["angry", "sad"])``."""
-        return self.take(choose_rows(self.clips, **columns))
-
-    def take(self, rows: np.ndarray) -> "EmbeddedCorpus":
-        """Keep rows by number or by mask."""
-        kept = {"embeddings": self.embeddings[rows], "features": self.features[rows]}
-        return replace(self, clips=self.clips.iloc[rows].reset_index(drop=True), **kept)
 
     def embedded_by(self, clap: Clap) -> "EmbeddedCorpus":
         """The same clips in the space of another model that has the same tower."""

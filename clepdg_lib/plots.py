@@ -201,12 +201,6 @@ def heat_map(table: pd.DataFrame, *, title: str, label: str, **keywords: Any) ->
     return figure
 
 
-def confusion_map(table: pd.DataFrame, *, title: str) -> Figure:
-    """Draw the counts of `metrics.confusion` as shares of the true class."""
-    shares = table.div(table.sum(axis=1).clip(lower=1), axis=0)
-    return heat_map(shares, title=title, label="share of the class", vmin=0, vmax=1)
-
-
 def score_bars(
     scores: pd.DataFrame, *, title: str, highlight: Sequence[str] = (), **look: Any
 ) -> Figure:

@@ -44,11 +44,6 @@ def wave() -> torch.Tensor:
     return 0.3 * torch.sin(2 * torch.pi * 1000 * torch.arange(16_000) / 16_000)
 
 
-def counts() -> pd.DataFrame:
-    names = ["sad", "bored"]
-    return pd.DataFrame([[3, 1], [0, 0]], index=names, columns=names)
-
-
 FIGURES = {
     "embedding_map": lambda: plots.embedding_map(
         cloud(), labels(EMOTIONS), domains=labels(DOMAINS), title=TITLE
@@ -66,9 +61,6 @@ FIGURES = {
         {name: wave() for name in ("a", "b")}, title=TITLE
     ),
     "silence": lambda: plots.spectrogram({"": torch.zeros(9)}, title=TITLE),
-    "confusion_map": lambda: plots.confusion_map(
-        counts().rename_axis(index="true", columns="predicted"), title=TITLE
-    ),
     "heat_map": lambda: plots.heat_map(table(), label="cosine", title=TITLE),
     "score_bars": lambda: plots.score_bars(intervals(), chance=0.25, title=TITLE),
     "score_bars plain": lambda: plots.score_bars(
@@ -82,7 +74,6 @@ FIGURES = {
 # What the axes of a figure say.
 WORDS = {
     "spectrogram": {"time (s)", "frequency (Hz)", "level (dB)"},
-    "confusion_map": {"true", "predicted", "share of the class"},
     "heat_map": {"cosine"},
     "score_bars": {"UAR (dashed: chance)"},
     "score_bars plain": {"WAR"},
@@ -214,11 +205,9 @@ def test_rows_are_sorted_and_whiskers_are_the_intervals():
     assert np.allclose(means, table().mean(axis=1)[order])
 
 
-def test_missing_values_are_left_out_and_confusion_shows_shares():
+def test_missing_values_are_left_out():
     figure = plots.heat_map(table().replace(0.2, np.nan), label="x", title=TITLE)
     assert len(figure.axes[0].texts) == 11
-    texts = [t.get_text() for t in FIGURES["confusion_map"]().axes[0].texts]
-    assert texts == ["0.75", "0.25", "0.00", "0.00"]
 
 
 def test_bad_input_is_named():

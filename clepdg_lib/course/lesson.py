@@ -3,9 +3,11 @@
 import base64
 import html
 import io
+import json
 import os
 import random
 from importlib import metadata
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,15 +24,7 @@ from clepdg_lib.files import data_root
 from clepdg_lib.plots import set_style
 
 # Notebook -> minutes to work through it.
-LESSONS = {
-    "00_welcome": 45,
-    "01_probe_clap": 60,
-    "02_finetune_clep": 60,
-    "03_tune_acoustic_contexts": 75,
-    "04_transfer_across_modalities": 60,
-    "05_generalise_across_domains": 60,
-    "06_scale_up": 45,
-}
+LESSONS = json.loads(Path(__file__).with_suffix(".json").read_text("utf-8"))
 
 
 class Lesson(NamedTuple):

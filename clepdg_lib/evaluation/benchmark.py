@@ -87,9 +87,8 @@ def score(table: pd.DataFrame) -> list[dict[str, Any]]:
 class TextSide:
     """All that is made of words alone, for one seed: the text tower never changes.
 
-    From text shifts of captions (a row each, by caption) and sentences about places
-    come `classifiers` by method, `tau` (text shifts by name of a set of contexts, or by
-    sentence), and `attribute`: emotions, without labels yet.
+    `classifiers` by method, `tau` (text shifts by set of contexts, or by sentence about
+    a place), and `attribute`: emotions, without labels yet.
     """
 
     def __init__(
@@ -128,10 +127,7 @@ class TextSide:
 
 
 class Fold:
-    """One training set: trains CLEPs on it, with and without augmentation.
-
-    Labels of the pairs, clips in simulated places, are used by `real-places` alone.
-    """
+    """One training set; labels of the pairs are used by `real-places` alone."""
 
     config = clep.TrainConfig()
 
@@ -384,11 +380,7 @@ def _judge_places(
     *,
     recorded: bool,
 ) -> Iterator[tuple[str, RealSpeech, np.ndarray]]:
-    """Judge the left-out corpus in recorded places; train for each as described.
-
-    With `recorded`, also on labelled recordings made in a place: what it is worth to
-    know the place.
-    """
+    """Judge in recorded places; train for each as described, or on recordings there."""
     here = shift.take((shift.clips["corpus"] == test).to_numpy())
     others = shift.take((shift.clips["corpus"] != test).to_numpy())
     for name, predict in guesses.items():
@@ -408,8 +400,8 @@ def _judge_places(
 def compare(table: pd.DataFrame, settings: Sequence[str]) -> list[dict[str, Any]]:
     """Paired differences of mean UAR of recorded predictions, with 95 % intervals.
 
-    A clip's seeds, places and severities are averaged first. `ci_low` and `ci_high`
-    draw clips; `wide_low` and `wide_high` what was left out, speakers and clips.
+    A clip's seeds, places and severities are averaged first. `ci_` bounds draw clips,
+    `wide_` bounds what was left out, speakers and clips.
     """
     draws = {"ci": ["clips"], "wide": ["corpora", "speakers", "clips"]}
     pairs = [(s, a, b) for s in settings for a, o in COMPARISONS[s].items() for b in o]

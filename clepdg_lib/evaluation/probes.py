@@ -1,7 +1,5 @@
 """What embeddings hold: a linear probe. Shapes: n and m clips, dim the width."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
@@ -37,13 +35,6 @@ def fit_probe(
     model = LogisticRegression(C=1 / (len(x) * STRENGTH), max_iter=2000)
     probe = make_pipeline(FunctionTransformer(_as_matrix), StandardScaler(), model)
     return probe.fit(x, labels, logisticregression__sample_weight=weights)
-
-
-def linear_probe(
-    train_x: ArrayLike, train_y: Labels, test_x: ArrayLike, **weighing: Any
-) -> np.ndarray:
-    """Train a probe (``weighing``: `fit_probe`) and predict other clips: ``(m,)``."""
-    return fit_probe(train_x, train_y, **weighing).predict(test_x)
 
 
 def _as_matrix(vectors: ArrayLike) -> np.ndarray:

@@ -1,8 +1,6 @@
-"""Real speech without recordings: features of five corpora that ship with the course.
+"""Real speech without recordings: features of five corpora, one vector a clip.
 
-Owners of acted corpora rarely let their recordings travel. What a frozen tower gives
-of a clip may: one vector a clip, from which nobody can rebuild the voice. From these
-vectors CLEP is trained, contexts are tuned and corpora are left out, in seconds.
+Owners of acted corpora rarely let recordings travel; nobody rebuilds a voice from this.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from clepdg_lib import files
 from clepdg_lib.captions import EMOTIONS
 from clepdg_lib.clap import Clap
 from clepdg_lib.corpora import choose_rows
-from clepdg_lib.embeddings import EmbeddedCorpus
+from clepdg_lib.embeddings import EmbeddedCorpus, Rows
 
 CORPORA = ("emodb", "ravdess", "tess", "nemo", "emotale")
 BASELINES = ("egemaps", "audioset")
@@ -27,7 +25,7 @@ CONDITIONS = ("clean", "pairs", "shift", *BASELINES)
 
 
 @dataclass(frozen=True)
-class RealSpeech:
+class RealSpeech(Rows):
     """Features of clips in one condition, with their table.
 
     Its n rows have corpus, clip, emotion, speaker, sex, language; of clips in recorded
@@ -38,16 +36,6 @@ class RealSpeech:
     clips: pd.DataFrame
     clean: torch.Tensor | None = None  # of pairs and places: (n, D), as recorded
     tower: str = ""  # fingerprint of the tower that made the features, where known
-
-    def __len__(self) -> int:
-        return len(self.clips)
-
-    def take(self, rows: np.ndarray) -> RealSpeech:
-        """Keep rows by number or by mask."""
-        rows = torch.tensor(np.array(rows))
-        clips = self.clips.iloc[rows.numpy()].reset_index(drop=True)
-        clean = None if self.clean is None else self.clean[rows]
-        return RealSpeech(self.features[rows], clips, clean, self.tower)
 
     def embedded_by(self, clap: Clap) -> EmbeddedCorpus:
         """Embed with a model whose tower made the features; another is refused."""

@@ -30,7 +30,7 @@ from clepdg_lib.clap import Clap, load_clap
 from clepdg_lib.corpora import load_corpus
 from clepdg_lib.embeddings import EmbeddedCorpus, embed_corpus
 from clepdg_lib.evaluation.metrics import uar, war
-from clepdg_lib.evaluation.probes import linear_probe
+from clepdg_lib.evaluation.probes import fit_probe
 from clepdg_lib.evaluation.real_speech import CORPORA, load_features
 from clepdg_lib.files import PROJECT, write_atomically
 
@@ -95,7 +95,8 @@ def places(clap: Clap) -> list[dict]:
         sentences = list(PROPERTIES[aspect].values())
         about = "EmoGator test speakers"
         rows.append(score(aspect, about, clap, test, levels, sentences, aspect))
-        guess = linear_probe(train.features, train.clips[aspect], test.features)
+        probe = fit_probe(train.features, train.clips[aspect])
+        guess = probe.predict(test.features)
         truth = test.clips[aspect].to_numpy(dtype=str)
         rows.append(row(f"{aspect}, linear probe", about, truth, np.asarray(guess)))
     return rows
