@@ -129,13 +129,15 @@ def render_waves(
     cells = [player(wave, name=name, **rate) for name, wave in waves.items()]
     cells.append(table_html(probabilities, caption="Probability of each emotion"))
     view.figure, view.map = plots.spectrogram(waves, title=title, **rate), None
-    images = [image_html(view.figure, alt=f"Spectrograms: {', '.join(waves)}. {title}")]
+    drawn = {f"Spectrograms: {', '.join(waves)}. {title}": view.figure}
     if background is not None:
         moved = f"Cosine of embeddings {view.cosine:.2f}" if len(waves) > 1 else title
         clouds = background.embeddings, background.clips["emotion"]
         view.map = plots.embedding_map(*clouds, title=moved, moves={last: embedded})
-        alt = f"PCA of clips by emotion, a star at: {last}. {moved}"
-        images.append(image_html(view.map, alt=alt))
+        drawn[f"PCA of clips by emotion, a star at: {last}. {moved}"] = view.map
+    for axis in (axis for figure in drawn.values() for axis in figure.axes):
+        axis.locator_params(nbins=5)  # placing ticks takes most of the time
+    images = [image_html(figure, alt=alt) for alt, figure in drawn.items()]
     view.html = side_by_side(*cells) + side_by_side(*images)
     return view
 
