@@ -1,8 +1,8 @@
 # The course in a few words. `make help` lists them.
 
 PYTHON ?= python3
-# How many notebooks and test modules to run at once in `make test`.
-WORKERS ?= 2
+# How many notebooks and test modules `make test` runs at once: they often wait.
+WORKERS ?= 3
 # Where to take torch from, if not from the usual index: a page of wheels, for
 # instance a CPU-only one.
 TORCH_INDEX ?=

@@ -15,8 +15,6 @@ from clepdg_lib.acpt import AcousticContexts, embed_contexts
 from clepdg_lib.captions import CANONICAL, EMOTIONS, check_emotions
 from clepdg_lib.clap import Clap, check_range, check_rows, pin_defaults, refuse_alike
 
-LOSSES = ("arcface", "cross-entropy")
-
 
 @dataclass(frozen=True)
 class TextClassifier:
@@ -138,8 +136,8 @@ def fit_on_points(
     emotions = check_emotions(emotions or own or EMOTIONS)
     if own not in (None, emotions):
         raise ValueError(f"emotions is {emotions}, but the points' labels mean {own}")
-    if loss not in LOSSES:
-        raise ValueError(f"loss is {loss!r}; it must be one of {LOSSES}")
+    if loss not in ("arcface", "cross-entropy"):
+        raise ValueError(f"loss is {loss!r}; it must be 'arcface' or 'cross-entropy'")
     check_range(least=0, whole=True, epochs=epochs)
     check_range(least=0, most=math.pi / 2, margin=margin)
     check_range(least=1e-6, most=1e3, scale=scale, learning_rate=learning_rate)

@@ -79,8 +79,8 @@ def score(table: pd.DataFrame) -> list[dict[str, Any]]:
     scores = over(by("emotion")["war"].mean()).mean().rename("uar").to_frame()
     scores["war"], scores["n"] = by()["war"].mean(), by().size()
     scores["largest_share"] = over(by("guess").size()).max() / scores["n"]
-    rows = scores.reset_index().to_dict("records")
-    nowhere = {"place": "", "severity": 0}
+    rows, nowhere = scores.reset_index(), {"place": "", "severity": 0}
+    rows = rows.to_dict("records")
     return [{k: v for k, v in row.items() if nowhere.get(k) != v} for row in rows]
 
 
