@@ -38,7 +38,7 @@ NOTEBOOKS = PROJECT / "notebooks"
 BUILD = PROJECT / "build"
 HERE = Path(__file__).parent
 CELL_SECONDS = 400
-AT_ONCE = 2  # notebooks; each gets its share of the cores
+AT_ONCE = 3  # notebooks: they often wait; each gets its share of the cores
 THREADS = str(max(1, (os.cpu_count() or 1) // AT_ONCE))
 # Notebooks never fetch anything; a library that tries fails at once.
 OFFLINE = {
