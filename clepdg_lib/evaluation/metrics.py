@@ -129,7 +129,7 @@ def _check_pair(y_true: Labels, y_pred: Labels) -> tuple[np.ndarray, np.ndarray]
     names = pd.Series(sorted({*true, *predicted}))
     alike = names[names.map(normalise_emotion).duplicated(keep=False)]
     if len(alike):
-        raise ValueError(f"labels {list(alike)} mean the same; write them alike")
+        raise ValueError(f"labels {[*map(str, alike)]} mean the same; write them alike")
     return true, predicted
 
 
