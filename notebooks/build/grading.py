@@ -57,6 +57,7 @@ hidden_test({name})
 # The checks of other exercises have many inputs, and compute what they expect.
 INPUTS = {
     "00.1": "[torch.tensor([3.0, -4.0])]",
+    "00.2": "[unit(50), 3 * unit(50), 7.0]",
     "01.1": "[unit(3, 4, 5)]",
     "01.2": "[unit(9, 4), unit(9, 4), 3]",
     "02.1": "[torch.tensor([2, 0, 2, 2, 1])]",
