@@ -145,17 +145,25 @@ class PlaceMap(nn.Module):
         self.mean, self.deviation = torch.zeros(width), torch.ones(width)
         self.residuals = torch.zeros(1, width)  # of the pairs, standardised
 
-    def move(self, z: Tensor, tau: Tensor) -> Tensor:
-        """G(z, tau) - z for standardised features: (n, D), (n, dim) -> (n, D)."""
-        tau = tau * tau.shape[1] ** 0.5  # entries of about 1
-        scale, shift = self.film(tau).chunk(2, dim=-1)
-        mixed = self.out(F.gelu(self.hidden(torch.cat([z, tau], dim=-1))))
-        return scale * z + shift + mixed
+    def move(
+        self, z: Tensor, tau: Tensor, which: Tensor | slice = slice(None)
+    ) -> Tensor:
+        """G(z, tau[which]) - z for standardised features: (n, D), (K, dim) -> (n, D).
 
-    def forward(self, features: Tensor, tau: Tensor) -> Tensor:
-        """G for features in the tower's units: (n, D), (n, dim) -> (n, D)."""
+        `which` (n,) says which place each clip is in; by default, K is n.
+        """
+        tau = tau * tau.shape[1] ** 0.5  # entries of about 1
+        scale, shift = self.film(tau)[which].chunk(2, dim=-1)
+        sound, words = self.hidden.weight.split([z.shape[1], tau.shape[1]], dim=1)
+        hidden = F.linear(z, sound, self.hidden.bias) + F.linear(tau, words)[which]
+        return scale * z + shift + self.out(F.gelu(hidden))
+
+    def forward(
+        self, features: Tensor, tau: Tensor, which: Tensor | slice = slice(None)
+    ) -> Tensor:
+        """G for features in the tower's units: (n, D), (K, dim) -> (n, D)."""
         z = (features - self.mean) / self.deviation
-        return features + self.move(z, tau) * self.deviation
+        return features + self.move(z, tau, which) * self.deviation
 
 
 @torch.inference_mode(False)
@@ -220,14 +228,14 @@ class ContextAugmentation:
     @pin_defaults
     def __call__(self, features: Tensor, generator: torch.Generator) -> Tensor:
         """Bend features: (n, D) -> (n, D)."""
-        n = len(features)
+        n, G = len(features), self.place_map
         which = torch.randint(len(self.tau), (n,), generator=generator)
-        move = self.place_map(features, self.tau[which]) - features
+        move = G.move((features - G.mean) / G.deviation, self.tau, which)
         if self.residual_bank:
-            bank = self.place_map.residuals
-            rows = torch.randint(len(bank), (n,), generator=generator)
-            move = move + bank[rows] * self.place_map.deviation
-        return features + self.amplitude * torch.rand(n, 1, generator=generator) * move
+            rows = torch.randint(len(G.residuals), (n,), generator=generator)
+            move += G.residuals[rows]
+        amplitudes = self.amplitude * torch.rand(n, 1, generator=generator)
+        return features + amplitudes * (move * G.deviation)
 
 
 @torch.inference_mode(False)

@@ -86,17 +86,14 @@ def loss_of_logits(
     known = labels >= 0
     if not known.any():
         return logits.sum() * 0.0
-    logits, labels = logits[known], labels[known]
-    weights = torch.ones(len(labels)) if weights is None else weights[known]
+    weights = known if weights is None else weights * known
     weights = (weights / weights.sum()).to(logits)
-    to_text = (weights * F.cross_entropy(logits, labels, reduction="none")).sum()
-    shares = F.one_hot(labels, logits.shape[1]) * weights[:, None]  # (B, A)
-    totals = shares.sum(dim=0)  # W_a
-    present = totals > 0
-    log_weights = weights.clamp_min(1e-30).log()[:, None]
-    log_p = (logits + log_weights).log_softmax(dim=0) - log_weights
-    ratio = log_p + totals.clamp_min(1e-12).log()
-    to_audio = -((shares * ratio).sum(dim=0)[present] / totals[present]).mean()
+    shares = F.one_hot(labels.clamp_min(0), logits.shape[1]) * weights[:, None]
+    totals, pulled = shares.sum(dim=0), (shares * logits).sum(dim=0)  # W_a, (A,) each
+    to_text = (weights * logits.logsumexp(dim=1)).sum() - pulled.sum()
+    there = totals > 0
+    spread = (logits + weights.log()[:, None]).logsumexp(dim=0) - totals.log()
+    to_audio = (spread[there] - pulled[there] / totals[there]).mean()
     return 0.5 * (to_text + to_audio)
 
 
@@ -167,8 +164,12 @@ def train_projection(
     for levels in (attribute.sentences for attribute in attributes):
         rows = [x if isinstance(x, Tensor) else clap.embed_text(x) for x in levels]
         texts.append(torch.stack([row.mean(dim=0) for row in rows]))
+    # What is orthogonal to all texts changes no logit: W has rows in their span alone.
+    basis = torch.linalg.qr(torch.cat(texts).T).Q.T  # (rank, dim)
+    texts = [text @ basis.T for text in texts]
     labels = [torch.tensor(attribute.labels).long() for attribute in attributes]
-    mean, deviation = features.mean(dim=0), features.std(dim=0) + 1e-6
+    mean, covariance = features.mean(dim=0), features.T.cov()
+    deviation = covariance.diagonal().sqrt() + 1e-6
     versions = [(1.0, (features - mean) / deviation)]
     if augment is not None:
         bent = augment(features, torch.Generator().manual_seed(seed))
@@ -176,12 +177,12 @@ def train_projection(
         versions.append((config.augment_weight, (bent - mean) / deviation))
     total = sum(share for share, _ in versions)
     # W = V / roots U^T of principal axes U: as steep in all, half the steps suffice.
-    values, axes = torch.linalg.eigh(versions[0][1].T.cov(correction=0))
+    values, axes = torch.linalg.eigh(covariance / deviation.outer(deviation))
     roots = (CURVATURE * config.scale**2 * values.clamp_min(0) + config.l2).sqrt()
-    weight, bias = torch.zeros(clap.dim, clap.width), torch.zeros(clap.dim)
+    weight, bias = torch.zeros(len(basis), clap.width), torch.zeros(len(basis))
     if start is not None:
-        weight = start.audio_projection.weight * deviation @ axes * roots
-        bias = start.audio_projection.bias + start.audio_projection.weight @ mean
+        weight, bias = (basis @ part for part in start.audio_projection.parameters())
+        weight, bias = weight * deviation @ axes * roots, bias + weight @ mean
     weight, bias = weight.detach().requires_grad_(), bias.detach().requires_grad_()
     every = min(5, config.max_iterations)
     optimizer = torch.optim.LBFGS(
@@ -192,10 +193,9 @@ def train_projection(
         optimizer.zero_grad()
         loss = 0.5 * config.l2 * (weight / roots).square().sum()
         for attribute, text, label in zip(attributes, texts, labels, strict=True):
-            # t W first, (A, D): a hundred times cheaper than embedding every clip.
             head = config.scale * (text @ weight / roots) @ axes.T
             offset = config.scale * text @ bias
-            logits = [z @ head.T + offset for _, z in versions]
+            logits = [(head @ z.T + offset[:, None]).T for _, z in versions]
             for (share, _), each in zip(versions, logits, strict=True):
                 part = loss_of_logits(each, label, weights=attribute.weights)
                 loss = loss + attribute.share * share / total * part
@@ -215,8 +215,8 @@ def train_projection(
         raise ValueError(f"training diverged; raise l2 or lower scale in {config}")
     layer = nn.Linear(clap.width, clap.dim)
     with torch.no_grad():  # W (z - mean) / deviation + b, for raw features
-        layer.weight.copy_(weight / roots @ axes.T / deviation)
-        layer.bias.copy_(bias - layer.weight @ mean)
+        layer.weight.copy_(basis.T @ (weight / roots @ axes.T / deviation))
+        layer.bias.copy_(basis.T @ bias - layer.weight @ mean)
     trained = clap.with_projection(layer, name=clap.name)
     trained.history = pd.DataFrame(history)
     return trained

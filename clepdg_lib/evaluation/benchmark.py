@@ -142,15 +142,9 @@ class Fold:
         place_map: PlaceMap | None = None,  # G, if it is known
     ) -> None:
         self.clap, self.text, self.train, self.pairs = clap, text, train, pairs
-        self.seed = seed
-        self.tau = torch.tensor(text.shifts.loc[pairs.clips["caption"]].to_numpy())
-        self.place_map, self.plain = place_map or self.fit_map(self.tau), plain
+        self.seed, self.plain = seed, plain
+        self.place_map = place_map or fit_map(pairs, text.shifts, seed=seed)
         self.plain = plain or self.clep()
-
-    def fit_map(self, tau: Tensor) -> PlaceMap:
-        """G from the pairs, their captions' shifts being tau."""
-        pairs = self.pairs
-        return acpt.fit_place_map(tau, pairs.clean, pairs.features, seed=self.seed)
 
     def clep(
         self,
@@ -207,12 +201,11 @@ class Fold:
 
     def train_method(self, method: str) -> Clap:
         """A method by its name in the tables."""
+        pairs, shifts, seed = self.pairs, self.text.shifts, self.seed
         if method == "latent-shuffled":  # tuned contexts, G of shuffled captions
-            draw = torch.Generator().manual_seed(self.seed)
-            mixed = self.tau[torch.randperm(len(self.tau), generator=draw)]
-            return self.bent("tuned", self.fit_map(mixed))
+            return self.bent("tuned", fit_map(pairs, shifts, seed=seed, shuffled=True))
         if method == "latent-unconditional":  # G is given no words
-            return self.bent("tuned", self.fit_map(0 * self.tau))
+            return self.bent("tuned", fit_map(pairs, 0 * shifts, seed=seed))
         if method in ("clep-dg", "clep-dg-bank"):
             return self.bent("tuned", residual_bank=method == "clep-dg-bank")
         if method == "real-places":
@@ -220,6 +213,17 @@ class Fold:
         if method == "consistency":
             return self.clep(unlabelled=self.pairs)
         return self.bent(method.removeprefix("latent-"))
+
+
+def fit_map(
+    pairs: RealSpeech, shifts: pd.DataFrame, *, shuffled: bool = False, **how: Any
+) -> PlaceMap:
+    """G from pairs, given the text shifts of their captions."""
+    tau = torch.tensor(shifts.loc[pairs.clips["caption"]].to_numpy())
+    if shuffled:
+        draw = torch.Generator().manual_seed(how["seed"])
+        tau = tau[torch.randperm(len(tau), generator=draw)]
+    return acpt.fit_place_map(tau, pairs.clean, pairs.features, **how)
 
 
 def make_folds(
@@ -272,27 +276,31 @@ def run_benchmark(
         raise ValueError("there are no seeds; give at least one")
     jobs = jobs or min(joblib.cpu_count(), 8)
     parallel = joblib.Parallel(n_jobs=jobs, return_as="generator")
-    clap, _, pairs, shift = _load("loco", folder)
-    known = list(dict.fromkeys(pairs.clips["caption"]))
-    shifts = pd.DataFrame(text_shifts(clap, known).numpy(), index=known)
-    sides = (joblib.delayed(_text_side)(shifts, folder, seed) for seed in seeds)
-    texts = dict(zip(seeds, parallel(sides), strict=True))
+    clap, clean, pairs, shift = _load(folder)
+    phrases = list(dict.fromkeys(pairs.clips["caption"]))
+    shifts = pd.DataFrame(text_shifts(clap, phrases).numpy(), index=phrases)
+    wanted = {"loco" if setting == "shift" else setting for setting in settings}
+    parts = []  # folds that leave out the same corpus, or domains, and their seeds
+    for setting in (setting for setting in SETTINGS if setting in wanted):
+        data = _domains(clap) if setting == "lodo" else clean
+        for some in [seeds] if setting == "loco" else [[seed] for seed in seeds]:
+            folds = make_folds(setting, data.clips, pairs.clips, seed=some[0])
+            groups = groupby(folds, lambda fold: fold[3].tobytes())
+            parts += [(setting, key, list(group), some, data) for key, group in groups]
+    known = {(key, s): fs[0][3] for _, key, fs, some, _ in parts for s in some}
+    made = [joblib.delayed(_text_side)(shifts, folder, seed) for seed in seeds]
+    for (_, seed), mask in known.items():  # a G serves all that leave out the same
+        made.append(joblib.delayed(_place_map)(shifts, folder, mask, seed))
+    texts, maps = {}, {}
+    for key, item in zip([*seeds, *known], parallel(made), strict=True):
+        (maps if key in known else texts)[key] = item
     tasks = []
-    wanted = ["loco" if setting == "shift" else setting for setting in settings]
-    for setting in dict.fromkeys(wanted):
-        clips = _load(setting, folder)[1].clips
-        if setting == "loco":  # a fold's plain CLEP serves all seeds
-            folds = make_folds(setting, clips, pairs.clips, seed=0)
-            parts = [([fold], texts) for fold in folds]
-        else:  # a seed's G serves all folds that leave out the same corpus, or domains
-            parts = []
-            for seed, text in texts.items():
-                folds = make_folds(setting, clips, pairs.clips, seed=seed)
-                for _, some in groupby(folds, lambda fold: fold[3].tobytes()):
-                    parts.append((list(some), {seed: text}))
-        tasks += [joblib.delayed(_judge_folds)(setting, *p, folder) for p in parts]
+    for setting, key, folds, some, data in parts:  # a plain CLEP serves all seeds
+        given = {seed: (texts[seed], maps[key, seed]) for seed in some}
+        data = data if setting == "lodo" else None
+        tasks.append(joblib.delayed(_judge_folds)(setting, folds, given, folder, data))
     if "loco" in wanted:
-        tasks.append(joblib.delayed(_baselines)(folder))
+        tasks.insert(len(CORPORA), joblib.delayed(_baselines)(folder))
     done = tqdm(parallel(tasks), total=len(tasks), disable=not progress)
     tables, rows = zip(*done, strict=True)
     return {
@@ -304,40 +312,51 @@ def run_benchmark(
     }
 
 
-@lru_cache(maxsize=4)
-def _load(setting: str, folder: str | Path | None) -> tuple:
-    """Model, clips to train on and to judge, pairs, clips in places: once a process."""
-    clap = load_clap("clap-mini")
-    pairs, shift = (load_features(c, folder=folder) for c in ("pairs", "shift"))
+@lru_cache(maxsize=2)
+def _load(folder: str | Path | None) -> tuple[Clap, RealSpeech, RealSpeech, RealSpeech]:
+    """Model, clips as recorded, pairs, clips in places: once a process."""
+    clap, names = load_clap("clap-mini"), ("clean", "pairs", "shift")
+    clean, pairs, shift = (load_features(name, folder=folder) for name in names)
     clap.refuse_other_tower(pairs)
-    if setting != "lodo":
-        return clap, load_features("clean", folder=folder), pairs, shift
+    return clap, clean, pairs, shift
+
+
+def _domains(clap: Clap) -> RealSpeech:
     embedded = embed_corpus(clap, load_corpus("emosynth").select(emotions=EMOTIONS))
-    return clap, RealSpeech(embedded.features, embedded.clips), pairs, shift
+    return RealSpeech(embedded.features, embedded.clips)
 
 
 def _text_side(shifts: pd.DataFrame, folder: str | Path | None, seed: int) -> TextSide:
-    clap, _, _, shift = _load("loco", folder)
+    clap, _, _, shift = _load(folder)
     return TextSide(clap, shifts, shift.clips["sentence"].unique(), seed=seed)
+
+
+def _place_map(
+    shifts: pd.DataFrame, folder: str | Path | None, known: np.ndarray, seed: int
+) -> PlaceMap:
+    return fit_map(_load(folder)[2].take(known), shifts, seed=seed)
 
 
 def _judge_folds(
     setting: str,
     folds: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray]],
-    texts: dict[int, TextSide],
+    given: dict[int, tuple[TextSide, PlaceMap]],
     folder: str | Path | None,
+    data: RealSpeech | None = None,  # other than the real corpora
 ) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
     """Train every method on folds and judge it; controls in the first seed alone."""
-    clap, data, all_pairs, shift = _load(setting, folder)
-    tables, maps = [], {}
-    for (test, inside, outside, known), (seed, text) in product(folds, texts.items()):
-        if seed == next(iter(texts)):
+    clap, clean, all_pairs, shift = _load(folder)
+    data = data or clean
+    tables = []
+    for (test, inside, outside, known), seed in product(folds, given):
+        text, place_map = given[seed]
+        if seed == next(iter(given)):
+            pairs = all_pairs.take(known)
             train, judged = data.take(inside), data.take(outside)
             home, plain = train.features.mean(dim=0), None
             centred = transductive_centre(judged.features, home=home)
-        pairs, clips = all_pairs.take(known), train.clips
-        fold = Fold(clap, text, train, pairs, seed, plain, maps.get(seed))
-        maps[seed], guesses = fold.place_map if len(folds) > 1 else None, {}
+        fold = Fold(clap, text, train, pairs, seed, plain, place_map)
+        guesses, clips = {}, train.clips
         controls = CONTROLS if plain is None and setting == "loco" else ()
         if plain is None:
             probe = fit_probe(train.features, clips["emotion"], corpora=clips["corpus"])

@@ -117,8 +117,10 @@ def bootstrap_interval(
 
 
 def _mean_hits(y_true: Labels, y_pred: Labels | Sequence[Labels]) -> np.ndarray:
-    runs = [_check_pair(y_true, run) for run in np.atleast_2d(np.asarray(y_pred))]
-    return np.mean([true == predicted for true, predicted in runs], axis=0)
+    runs = np.atleast_2d(np.asarray(y_pred))
+    true, _ = _check_pair(y_true, runs[0])
+    _check_pair(np.tile(true, len(runs)), runs.ravel())
+    return (runs == true).mean(axis=0)
 
 
 def _check_pair(y_true: Labels, y_pred: Labels) -> tuple[np.ndarray, np.ndarray]:

@@ -24,10 +24,10 @@ import joblib
 import pandas as pd
 from tqdm.auto import tqdm
 
-from clepdg_lib.acpt import fit_place_map, text_shifts, tune_contexts
+from clepdg_lib.acpt import text_shifts, tune_contexts
 from clepdg_lib.captions import EMOTIONS
 from clepdg_lib.clap import load_clap
-from clepdg_lib.evaluation.benchmark import Fold, TextSide
+from clepdg_lib.evaluation.benchmark import Fold, TextSide, fit_map
 from clepdg_lib.evaluation.metrics import uar
 from clepdg_lib.evaluation.real_speech import CORPORA, load_features
 from clepdg_lib.files import data_root, versions, write_atomically
@@ -51,9 +51,7 @@ def judge(out: tuple[str, str], seed: int, text: TextSide, tuned: dict) -> list[
     fold = Fold(clap, text, known, mixed, seed)
     chosen, maps = fold.config, {"chosen": fold.place_map}
     for steps in MAP["steps"]:
-        maps[steps] = fit_place_map(
-            fold.tau, mixed.clean, mixed.features, steps=steps, seed=seed
-        )
+        maps[steps] = fit_map(mixed, text.shifts, steps=steps, seed=seed)
     models = {
         ("contexts", name): partial(fold.train_method, f"latent-{name}")
         for name in SETS
