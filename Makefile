@@ -8,7 +8,8 @@ WORKERS ?= 3
 TORCH_INDEX ?=
 
 BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+# Python compiles what it imports, pip would compile all of it: twice the time.
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile
 COURSE := $(BIN)/python notebooks/build/course.py
 NBVAL := --nbval-lax --nbval-current-env \
 	--nbval-cell-timeout=400 --nbval-kernel-startup-timeout=60

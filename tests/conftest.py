@@ -76,9 +76,12 @@ def real_corpora():
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_the_tests(tmp_path_factory):
-    """Keep what tests embed out of the user's cache."""
+    """Keep what tests embed out of the user's cache; their processes share it."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CLEPDG_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("CLEPDG_CACHE", str(folder / "cache"))
         yield
 
 

@@ -256,10 +256,11 @@ def write_book(
     lay_out(folder, source, executed=executed)
     command = [sys.executable, "-m", "sphinx", "-q", "-c", HERE, "-d", work / "trees"]
     command += [*os.environ.get("SPHINXOPTS", "").split(), source, pages]
-    if subprocess.run(command, env=_environment()).returncode:
+    with subprocess.Popen(command, env=_environment()) as sphinx:
+        for path in find_notebooks(folder=folder):  # meanwhile
+            write_slides(source / path.relative_to(folder.parent), folder=pages)
+    if sphinx.returncode:
         raise RuntimeError("The book was not written; see above.")
-    for path in find_notebooks(folder=folder):
-        write_slides(source / path.relative_to(folder.parent), folder=pages)
     write_student_edition(work / "student", notebooks=folder)
     shutil.make_archive(pages / "student", "zip", work / "student")
     if repository := os.environ.get("CLEPDG_REPOSITORY"):
