@@ -5,6 +5,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from clepdg_lib.files import as_path, write_atomically
@@ -25,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         add = parsers[run].add_argument
         add("corpus", help="name, folder or csv file")
         add("--model", default="clap-mini", help="name or folder")
+        add("--bfloat16", action="store_true", help="faster where processors can")
         add("--out", type=as_path, required=True, help=out)
     add = parsers[benchmark].add_argument
     add("--json", type=as_path, required=True, help="file to write")
@@ -60,31 +62,34 @@ def corpora(_: argparse.Namespace) -> None:
 def embed(args: argparse.Namespace) -> None:
     """Write a corpus's embeddings and features as npz; each process writes a share."""
     _check_writable(args.out)
-    import torch
-    from accelerate import PartialState  # of `accelerate launch` or torchrun
-
-    from clepdg_lib.clap import load_clap
-    from clepdg_lib.corpora import load_corpus
     from clepdg_lib.embeddings import write_shard
 
-    state = PartialState(cpu=not torch.cuda.is_available())
-    corpus = load_corpus(args.corpus)
-    clap = load_clap(args.model, device=state.device)
-    rank, world = state.process_index, state.num_processes
-    print(f"wrote {write_shard(clap, corpus, args.out, rank=rank, world=world)}")
+    clap, corpus, state = _load(args)
+    share = {"rank": state.process_index, "world": state.num_processes}
+    print(f"wrote {write_shard(clap, corpus, args.out, **share)}")
 
 
 def finetune(args: argparse.Namespace) -> None:
-    """Fine-tune a CLAP to a CLEP on a corpus's training speakers, and save it."""
+    """Fine-tune a CLAP to a CLEP on a corpus's training speakers, and save it.
+
+    Several processes share the embedding, through the cache; the first one trains.
+    """
     _check_writable(args.out / "config.json")
     if args.out.exists() and not (args.out / "config.json").is_file():
         raise ValueError(f"{args.out} exists and is no model; choose a new folder")
-    from clepdg_lib.clap import load_clap
     from clepdg_lib.clep import finetune_clep
-    from clepdg_lib.corpora import load_corpus
+    from clepdg_lib.embeddings import embed_corpus
 
-    finetune_clep(load_clap(args.model), load_corpus(args.corpus)).save(args.out)
-    print(f"wrote {args.out}; use it with load_clap({str(args.out)!r})")
+    clap, corpus, state = _load(args)
+    if state.num_processes > 1:
+        first = state.process_index % len(corpus)
+        share = corpus.clips.iloc[first :: state.num_processes]
+        embed_corpus(clap, replace(corpus, clips=share))
+    state.wait_for_everyone()
+    if state.is_main_process:
+        finetune_clep(clap, corpus).save(args.out)
+        print(f"wrote {args.out}; use it with load_clap({str(args.out)!r})")
+    state.wait_for_everyone()
 
 
 def benchmark(args: argparse.Namespace) -> None:
@@ -96,6 +101,19 @@ def benchmark(args: argparse.Namespace) -> None:
     result = run_benchmark(**which, folder=args.features)
     write_atomically(args.json, json.dumps(result, indent=1) + "\n")
     print(f"wrote {args.json}")
+
+
+def _load(args: argparse.Namespace) -> tuple:
+    import torch
+    from accelerate import PartialState  # of `accelerate launch` or torchrun
+
+    from clepdg_lib.clap import load_clap
+    from clepdg_lib.corpora import load_corpus
+
+    state = PartialState(cpu=not torch.cuda.is_available())
+    corpus = load_corpus(args.corpus)
+    how = {"device": state.device, "bfloat16": args.bfloat16}
+    return load_clap(args.model, **how), corpus, state
 
 
 def _check_writable(path: Path) -> None:

@@ -158,12 +158,10 @@ class PlaceMap(nn.Module):
         hidden = F.linear(z, sound, self.hidden.bias) + F.linear(tau, words)[which]
         return scale * z + shift + self.out(F.gelu(hidden))
 
-    def forward(
-        self, features: Tensor, tau: Tensor, which: Tensor | slice = slice(None)
-    ) -> Tensor:
-        """G for features in the tower's units: (n, D), (K, dim) -> (n, D)."""
+    def forward(self, features: Tensor, tau: Tensor) -> Tensor:
+        """G for features in the tower's units: (n, D), (n, dim) -> (n, D)."""
         z = (features - self.mean) / self.deviation
-        return features + self.move(z, tau, which) * self.deviation
+        return features + self.move(z, tau) * self.deviation
 
 
 @torch.inference_mode(False)

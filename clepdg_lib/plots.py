@@ -180,6 +180,7 @@ def spectrogram(
         wave = wave + 1e-6 * floor.standard_normal(len(wave))  # silence has a level
         images.append(axis.specgram(wave, **how)[3])
         axis.set(title=name, xlabel="time (s)", ylabel="frequency (Hz)")
+        axis.label_outer()  # one scale for all
         axis.grid(False)
     peak = max(image.get_array().max() for image in images)
     for image in images:

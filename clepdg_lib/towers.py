@@ -28,6 +28,7 @@ class AudioTower(nn.Module):
     width: int  # D
     window_seconds: float  # the longest wave that is encoded in one piece
     config: dict[str, Any]  # from it, `build_audio_tower` makes the architecture
+    bfloat16 = False  # multiply in 16 bits: where processors can, twice as fast
     encode: Callable[[Sequence[Tensor]], Tensor]  # n waves (samples,) -> (n, D)
 
     @torch.no_grad()
@@ -38,14 +39,18 @@ class AudioTower(nn.Module):
         windows = [window for piece in pieces for window in piece]
         order = torch.tensor([len(window) for window in windows]).argsort(stable=True)
         rows = torch.empty(len(windows), self.width)
+        kind = next(self.parameters()).device.type
         for part in order.split(batch_size):  # windows of like length
-            rows[part] = self.encode([windows[i] for i in part]).float().cpu()
+            with torch.autocast(kind, torch.bfloat16, enabled=self.bfloat16):
+                encoded = self.encode([windows[i] for i in part])
+            rows[part] = encoded.float().cpu()
         of_clips = rows.split([len(piece) for piece in pieces])
         return torch.stack([part.mean(dim=0) for part in of_clips])
 
     def fingerprint(self) -> str:
         """Hash of the settings and the weights."""
         digest = hashlib.sha256(repr(sorted(self.config.items())).encode())
+        digest.update(b"bfloat16" * self.bfloat16)
         for _, tensor in sorted(self.state_dict().items()):
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()

@@ -103,8 +103,7 @@ def text_points(
         vectors.append(placed.flatten(0, 1))
         labels.append(torch.arange(len(emotions)).repeat(len(placed)))
     weights = [_balanced_weights(y, len(emotions)) / len(labels) for y in labels]
-    parts = [torch.cat(part) for part in (vectors, labels, weights)]
-    points = TextPoints(*parts, emotions)
+    points = TextPoints(*map(torch.cat, (vectors, labels, weights)), emotions)
     refuse_alike(class_means(points, len(emotions)), emotions)
     return points
 
@@ -184,14 +183,12 @@ def add_margin(cosines: Tensor, labels: Tensor, *, margin: float) -> Tensor:
 def class_means(points: TextPoints, n_emotions: int) -> Tensor:
     """Each emotion's weighted mean direction, (E, dim)."""
     member = F.one_hot(points.labels, n_emotions).float()
-    sums = (member * points.weights[:, None]).T @ points.vectors  # (E, dim)
-    return F.normalize(sums, dim=-1)
+    return F.normalize((member * points.weights[:, None]).T @ points.vectors, dim=-1)
 
 
 def _balanced_weights(labels: Tensor, n_emotions: int) -> Tensor:
     """(n,) weights that sum to one, and to the same for each emotion."""
-    counts = torch.bincount(labels, minlength=n_emotions)
-    return 1.0 / (n_emotions * counts[labels].float())
+    return 1.0 / (n_emotions * labels.bincount()[labels].float())
 
 
 class ModalityGap(NamedTuple):

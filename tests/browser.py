@@ -1,7 +1,5 @@
 """A real Chromium, and a JupyterLab for it to open: what the browser tests share."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Fixtures for every test: short sounds, private caches, no network."""
 
-from __future__ import annotations
-
 import os
 import socket
 import sys
@@ -62,6 +60,14 @@ def make_corpus(tmp_path, write_wave):
         return root
 
     return make
+
+
+@pytest.fixture(scope="module")
+def clap():
+    """A model of few random weights that knows the words for emotions."""
+    from stand_ins import word_clap
+
+    return word_clap()
 
 
 @pytest.fixture(scope="session")

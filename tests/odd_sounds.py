@@ -4,8 +4,6 @@
 at 16 kHz, or words that the error must contain.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import struct
@@ -59,11 +57,8 @@ def wav_bytes(
     """Build a WAV by hand, so that its header can say anything."""
     body = bytes(samples)
     align = channels * bits // 8
-    about = struct.pack(
-        "<HHIIHH",
-        *(code, channels, rate & 0xFFFFFFFF, rate * align & 0xFFFFFFFF),
-        *(align & 0xFFFF, bits),
-    )
+    speed, align = rate * align & 0xFFFFFFFF, align & 0xFFFF
+    about = struct.pack("<HHIIHH", code, channels, rate, speed, align, bits)
     length = len(body) if data_size is None else data_size
     whole = 36 + len(body) if riff_size is None else riff_size
     head = b"RIFF" + struct.pack("<I", whole) + b"WAVE"
@@ -157,19 +152,18 @@ def _contents(folder):
             wave = tone(3_000)
             wave[{"first": 0, "last": -1, "all": slice(None)}[where]] = float(name)
             data = encoded(wave, subtype="DOUBLE")
-            path = _write(folder / f"{name}-{where}.wav", data)
-            yield Odd(path, message="NaN")
+            yield Odd(_write(folder / f"{name}-{where}.wav", data), message="NaN")
     absurd = encoded(tone(300) * 1e30, subtype="FLOAT")
     yield Odd(_write(folder / "absurd.wav", absurd), message="absurd")
     for suffix in ("wav", "flac", "aiff", "caf"):
         data = encoded_as(suffix, np.zeros(0))
         yield Odd(_write(folder / f"zero-length.{suffix}", data), message="again")
-    few = encoded(tone(2), rate=48_000)
-    yield Odd(_write(folder / "too-few.wav", few), 1, loose=1)
+    data = encoded(tone(2), rate=48_000)
+    yield Odd(_write(folder / "too-few.wav", data), 1, loose=1)
     sound = encoded_as("mp3", tone(8_000))
     for n_bytes in (10, 100_000, 5_000_000):
-        path = _write(folder / f"picture-{n_bytes}.mp3", id3(n_bytes) + sound)
-        yield Odd(path, 8_000)
+        data = id3(n_bytes) + sound
+        yield Odd(_write(folder / f"picture-{n_bytes}.mp3", data), 8_000)
     lie = id3(20, stated=200_000_000) + sound
     yield Odd(_write(folder / "picture-that-lies.mp3", lie), message="audio")
 

@@ -1,7 +1,5 @@
 """Whole models of few random weights, and a corpus of tones, for tests."""
 
-from __future__ import annotations
-
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from clepdg_lib import captions
 from clepdg_lib.captions import EMOTIONS
 from clepdg_lib.clap import Clap
+from clepdg_lib.corpora import Corpus
 from clepdg_lib.towers import HtsatTower, TextTower, WhisperTower
 
 DIM, MAX_TOKENS = 16, 62
@@ -127,8 +126,6 @@ def tone_corpus(
     folder: Path, *, name: str = "tones", n_each: int = 2, sample_rate: int = 16_000
 ):
     """Write a `Corpus` in which emotions are pitches: easy even for tiny models."""
-    from clepdg_lib.corpora import Corpus
-
     draw, rows = np.random.default_rng(0), []
     time = np.arange(sample_rate // 2) / sample_rate
     for i, emotion in enumerate(EMOTIONS):

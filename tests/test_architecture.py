@@ -71,6 +71,12 @@ def parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+def imports_of(path: Path):
+    """Return (module, name) of every import of a file of the library."""
+    is_package = path.name == "__init__.py"
+    return imports(parse(path), module_name(path), package=is_package)
+
+
 def room_of(target: str, name: str) -> str | None:
     """Return the room that an import leads to, None outside of the library."""
     if target == "clepdg_lib":
@@ -78,14 +84,11 @@ def room_of(target: str, name: str) -> str | None:
     return room(target) if target.startswith("clepdg_lib.") else None
 
 
-def wrong_arrows(module: str, tree: ast.Module, *, package: bool = False) -> list[str]:
+def wrong_arrows(module: str, found) -> list[str]:
     here = room(module)
-    wrong = []
-    for target, name in imports(tree, module, package=package):
-        there = room_of(target, name)
-        if there not in (None, here) and there not in ARROWS.get(here, set()):
-            wrong.append(f"{module} must not import {there}")
-    return sorted(set(wrong))
+    rooms = {room_of(target, name) for target, name in found}
+    wrong = rooms - {None, here} - ARROWS.get(here, set())
+    return sorted(f"{module} must not import {there}" for there in wrong)
 
 
 def defined(tree: ast.Module) -> set[str]:
@@ -102,21 +105,14 @@ def defined(tree: ast.Module) -> set[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_name)
-def test_arrows_run_one_way(path):
-    if path == LIBRARY / "__init__.py":
-        pytest.skip("the public face hands on everything, lazily")
-    is_package = path.name == "__init__.py"
-    assert wrong_arrows(module_name(path), parse(path), package=is_package) == []
-
-
-@pytest.mark.parametrize("path", FILES, ids=module_name)
-def test_a_name_has_one_address(path):
+def test_arrows_run_one_way_and_a_name_has_one_address(path):
     """A name is imported from the module that defines it, or from its package."""
+    if path != LIBRARY / "__init__.py":  # which hands on everything, lazily
+        assert wrong_arrows(module_name(path), imports_of(path)) == []
     names = {module_name(file): defined(parse(file)) for file in FILES}
     faces = {module_name(f): f.parent for f in FILES if f.name == "__init__.py"}
     wrong = []
-    is_package = path.name == "__init__.py"
-    for target, name in imports(parse(path), module_name(path), package=is_package):
+    for target, name in imports_of(path):
         if target not in names or name in names[target] or f"{target}.{name}" in names:
             continue
         inside = [m for m in names if m.startswith(f"{target}.") and name in names[m]]
@@ -137,7 +133,7 @@ def test_no_name_is_defined_twice():
 
 def test_a_wrong_arrow_would_be_noticed():
     def found(source, module="clepdg_lib.audio.waves"):
-        return wrong_arrows(module, ast.parse(source))
+        return wrong_arrows(module, imports(ast.parse(source), module))
 
     assert found("def f():\n    from clepdg_lib.course.lesson import check") != []
     assert found("from clepdg_lib import plots") != []
@@ -162,14 +158,10 @@ def test_library_and_tests_stay_small():
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_name)
-def test_a_module_says_what_it_is(path):
+def test_modules_and_functions_are_explained_and_options_taken_by_keyword(path):
     assert path.stem not in VAGUE and path.parent.name not in VAGUE
     docstring = ast.get_docstring(parse(path)) or ""
     assert 1 <= len(docstring.splitlines()) <= 12
-
-
-@pytest.mark.parametrize("path", FILES, ids=module_name)
-def test_public_functions_are_explained_and_take_options_by_keyword(path):
     wrong = []
     for node in parse(path).body:
         members = node.body if isinstance(node, ast.ClassDef) else []
@@ -191,9 +183,7 @@ def test_nothing_imports_what_only_builds_or_tests():
     makers = ("data", "notebooks", "tests", "course", "results", "conftest")
     wrong = []
     for path in FILES:
-        is_package = path.name == "__init__.py"
-        found = imports(parse(path), module_name(path), package=is_package)
-        wrong += [t for t, _ in found if t.split(".")[0] in makers]
+        wrong += [t for t, _ in imports_of(path) if t.split(".")[0] in makers]
         wrong += re.findall(r"sys\.path\b.*", path.read_text(encoding="utf-8"))
     assert wrong == []
 
@@ -222,7 +212,7 @@ def test_nothing_runs_code_from_files(path):
     assert [match[0] for match in UNSAFE.finditer(text)] == []
 
 
-def test_unsafe_code_would_be_noticed():
+def test_unsafe_code_would_be_noticed_and_no_pickle_is_shipped():
     unsafe = (
         "import pickle",
         "from joblib import Parallel, load",
@@ -234,8 +224,5 @@ def test_unsafe_code_would_be_noticed():
     )
     assert all(UNSAFE.search(line) for line in unsafe)
     assert not UNSAFE.search("model.eval(); self.evaluate(x); retrieval(x)")
-
-
-def test_no_pickled_file_is_shipped():
     kinds = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".npy")
     assert [p for p in (PROJECT / "data").rglob("*") if p.suffix in kinds] == []

@@ -1,7 +1,5 @@
 """The scripts of data/build: emosynth, the text tower's sentences, gathered voices."""
 
-from __future__ import annotations
-
 import re
 import sys
 
@@ -12,18 +10,10 @@ import pytest
 import soundfile
 import text_tower
 import torch
+import transformers
 import voices
 from safetensors.torch import load_file
 from torch.nn import functional as F
-from transformers import (
-    AutoTokenizer,
-    BertConfig,
-    BertModel,
-    BertTokenizerFast,
-    ClapConfig,
-    ClapModel,
-    ClapTextConfig,
-)
 
 from clepdg_lib.audio.places import ENVIRONMENTS
 from clepdg_lib.audio.waves import LEVEL_DB, SAMPLE_RATE, read_audio, rms_db
@@ -39,7 +29,7 @@ def clips() -> pd.DataFrame:
     return pd.read_csv(EMOSYNTH / "clips.csv")
 
 
-def test_emosynth_is_whole_and_small_and_its_table_lists_the_files(clips):
+def test_emosynth_is_whole_and_small_and_its_files_match_the_table(clips):
     assert not verify_checksums(EMOSYNTH)
     files = [path for path in EMOSYNTH.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 8_000_000
@@ -49,9 +39,6 @@ def test_emosynth_is_whole_and_small_and_its_table_lists_the_files(clips):
     assert len(clips) == 1280
     assert clips["seconds"].between(1.5, 3.0).all()
     assert not clips.isna().any().any()
-
-
-def test_emosynth_files_match_the_table(clips):
     for row in clips.sample(40, random_state=0).itertuples():
         info = soundfile.info(EMOSYNTH / row.path)
         assert (info.samplerate, info.channels, info.subtype) == (16_000, 1, "OPUS")
@@ -60,7 +47,7 @@ def test_emosynth_files_match_the_table(clips):
         assert rms_db(wave) == pytest.approx(LEVEL_DB, abs=1.5)
 
 
-def test_emosynth_voices_have_one_domain_and_one_split(clips):
+def test_emosynth_voices_have_one_domain_and_one_split_and_say_all(clips):
     assert clips["speaker"].nunique() == 20 and clips["text"].nunique() == 24
     for column in ("domain", "split", "sex", "engine"):
         assert (clips.groupby("speaker")[column].nunique() == 1).all()
@@ -69,9 +56,7 @@ def test_emosynth_voices_have_one_domain_and_one_split(clips):
     for _, domain in clips.drop_duplicates("speaker").groupby("domain"):
         assert sorted(domain["split"]) == ["test", "train", "train", "validation"]
         assert sorted(domain["sex"]) == ["female", "female", "male", "male"]
-
-
-def test_emosynth_text_is_independent_of_the_emotion(clips):
+    # The text is independent of the emotion.
     groups = clips.groupby(["speaker", "text"])
     counts = groups[["emotion", "intensity"]].value_counts()
     assert (counts == 1).all() and len(counts) == len(clips)
@@ -129,16 +114,19 @@ def pairs() -> list[tuple[str, str]]:
     return text_tower.write_sentences()
 
 
-def test_thousands_of_sentences_cover_every_emotion(pairs):
+def test_thousands_of_right_sentences_cover_every_emotion_and_mixtures(pairs):
     assert len(pairs) == len(set(pairs)) > 4000
     counts = pd.Series([emotion for _, emotion in pairs]).value_counts()
     assert set(counts.index) == set(WORDS) and counts.min() > 100
     assert not any("{" in sentence for sentence, _ in pairs)
     assert text_tower.write_sentences(seed=0) == pairs
     assert text_tower.write_sentences(seed=4) != pairs
-
-
-def test_pronouns_and_articles_agree():
+    captions = text_tower.caption_corpus(n_mixed=50)
+    assert len(captions) == len(set(captions)) > 1000
+    assert CANONICAL.format(emotion="sad") in captions
+    assert f"{CANONICAL.format(emotion='sad')} over the telephone" in captions
+    assert captions == text_tower.caption_corpus(n_mixed=50)
+    # Pronouns and articles agree.
     woman = ["the woman", "was", "is", "her", "her", "she", "herself"]
     sentence = text_tower.fill_frame("{he} {is} {x}", "beside {himself}", woman)
     assert sentence == "the woman is beside herself"
@@ -159,14 +147,6 @@ def test_no_training_sentence_is_held_out_or_close_to_one(pairs):
     near = ("yesterday he slams the door and curses", "angry")  # one more word
     far = ("the door is open", "neutral")
     assert text_tower.drop_close([near, far]) == [far]
-
-
-def test_the_caption_corpus_holds_emotions_and_mixtures():
-    captions = text_tower.caption_corpus(n_mixed=50)
-    assert len(captions) == len(set(captions)) > 1000
-    assert CANONICAL.format(emotion="sad") in captions
-    assert f"{CANONICAL.format(emotion='sad')} over the telephone" in captions
-    assert captions == text_tower.caption_corpus(n_mixed=50)
 
 
 def test_sharpened_targets_separate_emotions():
@@ -193,16 +173,12 @@ def teacher(tmp_path_factory):
     words = [word for emotion in WORDS for word in WORDS[emotion]]
     pieces = [*specials, "unused", *letters, *(f"##{c}" for c in letters), *words]
     vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
-    BertTokenizerFast(vocab=vocabulary).save_pretrained(folder)
+    transformers.BertTokenizerFast(vocab=vocabulary).save_pretrained(folder)
     torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=24,
-        num_hidden_layers=6,
-        num_attention_heads=2,
-        intermediate_size=32,
-    )
-    BertModel(config).save_pretrained(folder)
+    sizes = {"vocab_size": len(vocabulary), "hidden_size": 24, "num_hidden_layers": 6}
+    sizes |= {"num_attention_heads": 2, "intermediate_size": 32}
+    config = transformers.BertConfig(**sizes)
+    transformers.BertModel(config).save_pretrained(folder)
     return folder
 
 
@@ -259,15 +235,16 @@ def test_the_written_tower_loads_as_a_clap_model(small_run):
     weights = load_file(folder / "text_tower.safetensors")
     assert {k.split(".")[0] for k in weights} == {"text_model", "text_projection"}
     assert all(value.dtype == torch.float16 for value in weights.values())
-    config = ClapTextConfig.from_json_file(folder / "text_config.json")
+    config = transformers.ClapTextConfig.from_json_file(folder / "text_config.json")
     audio = {"hidden_size": 64, "patch_embeds_hidden_size": 8}
     settings = {"text_config": config.to_dict(), "audio_config": audio}
-    clap = ClapModel(ClapConfig(projection_dim=12, **settings)).eval()
+    config = transformers.ClapConfig(projection_dim=12, **settings)
+    clap = transformers.ClapModel(config).eval()
     missing = clap.load_state_dict(weights, strict=False)
     assert not missing.unexpected_keys
     assert not [k for k in missing.missing_keys if "text" in k and "_ids" not in k]
     sentences = [CANONICAL.format(emotion="sad"), "a voice"]
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     batch = tokenizer(sentences, padding=True, return_tensors="pt")
     points = clap.get_text_features(**batch).pooler_output
     cosines = (F.normalize(points, dim=-1) * encoder.embed(sentences)).sum(-1)

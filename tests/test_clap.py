@@ -18,6 +18,7 @@ from stand_ins import DIM, laion_parts, odd_torch, tiny_clap
 from clepdg_lib import clap as clap_module
 from clepdg_lib.audio import AudioError
 from clepdg_lib.clap import REVISIONS, load_clap
+from clepdg_lib.corpora import load_corpus
 from clepdg_lib.files import (
     CHECKSUMS,
     PROJECT,
@@ -420,3 +421,12 @@ def test_the_bundled_model_loads_quickly_and_quietly():
     seconds, *sizes = run.stdout.split()
     assert sizes == ["192", "512", "16000"]
     assert float(seconds) < 2  # a third of a second in truth
+
+
+def test_sixteen_bits_change_little_and_have_features_of_their_own():
+    plain, fast = (load_clap("clap-mini", bfloat16=narrow) for narrow in (False, True))
+    corpus = load_corpus("emosynth").select(splits="test", domains="hall")
+    clips = [corpus.read(i) for i in range(6)]
+    one, other = plain.embed_audio(clips), fast.embed_audio(clips)
+    assert (one * other).sum(dim=1).min() > 0.9999 and not one.equal(other)
+    assert plain.fingerprint() != fast.fingerprint()

@@ -1,5 +1,6 @@
 """A corpus is encoded once; the cache follows content and tower, and can be lost."""
 
+import hashlib
 import os
 import shutil
 from dataclasses import replace
@@ -15,7 +16,7 @@ from stand_ins import DIM, tiny_clap, tone_corpus
 from clepdg_lib.audio import AudioError
 from clepdg_lib.clep import finetune_clep
 from clepdg_lib.embeddings import embed_corpus, write_shard
-from clepdg_lib.files import read_arrays, write_arrays
+from clepdg_lib.files import read_arrays
 
 pytestmark = pytest.mark.usefixtures("private_cache")
 
@@ -142,18 +143,23 @@ def test_an_interrupted_run_keeps_what_it_has(clap, corpus, monkeypatch):
     assert count.n == 2
 
 
-@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04", b"broken" * 100, None])
+@pytest.mark.parametrize("damage", ["empty", "cut", "other text", "a bit", "wider"])
 def test_a_damaged_cache_is_made_anew(clap, corpus, private_cache, damage):
     before = embed_corpus(clap, corpus)
-    for file in private_cache.rglob("*.npz"):
-        if damage is None:  # whole, and of another width
-            write_arrays(file, features=np.zeros(clap.width + 1, np.float32))
-        else:
-            file.write_bytes(damage)
+    kept = {file: file.read_bytes() for file in private_cache.rglob("*.f32")}
+    assert len(kept) == 8
+    for file, whole in kept.items():
+        wider = whole[:-32] + bytes(4)  # whole, and of another width
+        damaged = {
+            "empty": b"",
+            "cut": whole[:-5],
+            "other text": b"broken" * 100,
+            "a bit": whole[:9] + bytes([whole[9] ^ 1]) + whole[10:],
+            "wider": wider + hashlib.sha256(wider).digest(),
+        }
+        file.write_bytes(damaged[damage])
     same(embed_corpus(clap, corpus).features, before.features)
-    files = list(private_cache.rglob("*.npz"))
-    rows = [read_arrays(f, names=["features"])["features"] for f in files]
-    assert [len(row) for row in rows] == [clap.width] * 8
+    assert kept == {file: file.read_bytes() for file in private_cache.rglob("*.f32")}
 
 
 def test_a_cache_that_cannot_be_written_does_no_harm(
@@ -241,7 +247,7 @@ def test_a_clip_that_changes_meanwhile_is_not_kept(clap, corpus, private_cache):
 
     changing = SimpleNamespace(name="changing", clips=corpus.clips, read=read)
     embed_corpus(clap, changing)
-    assert len(list(private_cache.rglob("*.npz"))) == 7
+    assert len(list(private_cache.rglob("*.f32"))) == 7
 
 
 def test_a_share_that_cannot_be_made_or_written_is_one_clear_error(

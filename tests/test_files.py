@@ -69,9 +69,7 @@ def test_a_tilde_is_the_home_in_every_path(monkeypatch, tmp_path):
     ("number", "remedy"),
     [(errno.ENOSPC, "free some space"), (errno.EROFS, "choose another folder")],
 )
-def test_a_failed_write_is_explained_and_changes_nothing(
-    tmp_path, monkeypatch, number, remedy, step
-):
+def test_a_failed_write_changes_nothing(tmp_path, monkeypatch, number, remedy, step):
     target = files.write_atomically(tmp_path / "note.txt", "old")
 
     def fail(*_):

@@ -142,13 +142,18 @@ def test_embed_writes_arrays_without_pickles_or_paths(model, clips, tmp_path, ca
         assert "path" not in arrays
 
 
+def launch_two(*line, folder):
+    """Run a command in two processes that talk through gloo."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [*launch, "--nproc-per-node", "2", "-m", "clepdg_lib", *line]
+    subprocess.run(command, check=True, capture_output=True, cwd=folder, timeout=300)
+
+
 def test_two_processes_write_the_same_embeddings_as_one(model, clips, tmp_path):
     out = tmp_path / "all.npz"
     line = ["embed", str(clips), "--model", str(model), "--out", str(out)]
     assert main(line) == 0
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command = [*launch, "--nproc-per-node", "2", "-m", "clepdg_lib", *line]
-    subprocess.run(command, check=True, capture_output=True, cwd=tmp_path, timeout=300)
+    launch_two(*line, folder=tmp_path)
     shards = [tmp_path / f"all-0000{rank}-of-00002.npz" for rank in (0, 1)]
     rows = {}
     for file in (out, *shards):
@@ -175,6 +180,19 @@ def test_finetune_saves_a_model_that_loads_and_is_the_same_each_time(
         assert f"load_clap({out!r})" in capsys.readouterr().out
         weights.append(load_clap(out).audio_projection.weight)
     assert weights[1].equal(weights[2]) and not weights[0].equal(weights[1])
+
+
+def test_two_processes_train_the_same_model_as_one_and_embed_each_clip_once(
+    model, clips, tmp_path, monkeypatch
+):
+    line = ["finetune", str(clips), "--model", str(model), "--out"]
+    assert main([*line, str(tmp_path / "one")]) == 0
+    cache = tmp_path / "empty"
+    monkeypatch.setenv("CLEPDG_CACHE", str(cache))
+    launch_two(*line, str(tmp_path / "two"), folder=tmp_path)
+    one, two = (load_clap(tmp_path / n).audio_projection.weight for n in ("one", "two"))
+    np.testing.assert_allclose(one, two, atol=1e-5)
+    assert len(list(cache.rglob("*.f32"))) == 16
 
 
 def test_finetune_refuses_a_folder_of_other_things_before_it_loads_anything(

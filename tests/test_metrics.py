@@ -21,17 +21,13 @@ def width(interval) -> float:
     return interval.high - interval.low
 
 
-def test_scores_against_hand_counts():
+def test_scores_against_hand_counts_without_a_warning_for_absent_classes(recwarn):
     assert uar(TRUE, PREDICTED) == pytest.approx((2 / 3 + 1 + 0) / 3)
     assert war(TRUE, PREDICTED) == pytest.approx(3 / 6)
-
-
-def test_absent_classes_are_ignored_without_a_warning():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        # Predicting a class that is not there is a mistake, but no class of its own.
-        assert uar(["sad", "angry"], ["neutral", "angry"]) == 0.5
-        assert uar(["sad", "sad"], ["sad", "sad"]) == 1.0
+    # Predicting a class that is not there is a mistake, but no class of its own.
+    assert uar(["sad", "angry"], ["neutral", "angry"]) == 0.5
+    assert uar(["sad", "sad"], ["sad", "sad"]) == 1.0
+    assert not recwarn.list
 
 
 def test_scores_take_any_kind_of_labels():
@@ -41,16 +37,13 @@ def test_scores_take_any_kind_of_labels():
     assert uar([0, 1, 1], [0, 1, 0]) == 0.75
 
 
-def test_confusion_rows_are_true():
+def test_confusion_rows_are_true_and_of_the_labels_asked_for_in_their_order():
     table = confusion(TRUE, PREDICTED)
     assert list(table.index) == list(table.columns)
     assert (table.index.name, table.columns.name) == ("true", "predicted")
     assert table.loc["happy", "sad"] == 1
     assert table.loc["sad", "happy"] == 0
     assert table.to_numpy().sum() == 6
-
-
-def test_confusion_shows_the_labels_asked_for_in_their_order():
     table = confusion(TRUE, PREDICTED, labels=["sad", "happy"])
     assert [*table.index, "(others)"] == [*table.columns]
     assert table.to_numpy().tolist() == [[2, 0, 1], [1, 0, 1]]  # shares of all clips
@@ -82,14 +75,10 @@ def test_value_is_the_mean_over_corpora_and_seeds():
     corpora = np.repeat(["a", "b", "b"], 20)
     runs = np.stack([predictions(true, rate=0.7, seed=s) for s in range(3)])
     interval = bootstrap_interval(true, runs, corpora=corpora, n_resamples=200)
-    by_hand = np.mean(
-        [uar(true[corpora == c], run[corpora == c]) for run in runs for c in "ab"]
-    )
-    assert interval.value == pytest.approx(by_hand)
+    by_hand = [uar(true[corpora == c], run[corpora == c]) for run in runs for c in "ab"]
+    assert interval.value == pytest.approx(np.mean(by_hand))
     assert interval.low < interval.value < interval.high
-
-
-def test_a_class_that_a_corpus_lacks_is_ignored_there():
+    # A class that a corpus lacks is ignored there.
     true = ["sad", "angry", "sad", "sad"]
     predicted = ["sad", "sad", "sad", "angry"]
     found = bootstrap_interval(true, predicted, corpora=["a", "a", "b", "b"])

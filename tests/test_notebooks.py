@@ -136,13 +136,17 @@ def _output(output):
                 yield f"{kind} without alternative text: use show(figure, alt=)"
         if "widget" in kind:
             yield "holds a widget without its state: write it with `course.py run`"
-    for image in re.findall(r"<img\b[^>]*>", "".join(data.get("text/html", ""))):
-        if not re.search(r'\balt="[^"]+"', image):
-            yield "an image in HTML has no alternative text"
+    yield from _images("".join(data.get("text/html", "")), n_letters=1)
     texts = {kind: value for kind, value in data.items() if kind.startswith("text/")}
     text = "".join(output.get("text", "")) + json.dumps(texts)
     if path := machine_path(re.sub(r"data:[\w/+-]+;base64,[\w/+=\\]+", "", text)):
         yield f"an output names a machine's path: {path}"
+
+
+def _images(html, *, n_letters):
+    for image in re.findall(r"<img\b[^>]*>", html):
+        if not re.search(rf'\balt="[^"]{{{n_letters},}}"', image):
+            yield "an image in HTML has no alternative text"
 
 
 def machine_path(text):
@@ -160,9 +164,7 @@ def _links(source, *, folder):
         path = target.partition("#")[0]
         if path and not re.match(r"[a-z]+:", path) and not (folder / path).exists():
             yield f"link to {target} leads nowhere"
-    for image in re.findall(r"<img\b[^>]*>", source):
-        if not re.search(r'\balt="[^"]{20,}"', image):
-            yield "an image in HTML has no alternative text"
+    yield from _images(source, n_letters=MIN_ALT)
 
 
 def lesson_problems(notebook):
@@ -196,9 +198,11 @@ def lesson_problems(notebook):
     return found
 
 
-def test_the_lessons_are_there_and_nothing_but_appendices_beside_them():
+def test_lessons_are_there_with_each_widget_and_only_appendices_beside_them():
     assert set(LESSONS) <= set(NAMES)
     assert all(n in LESSONS or n.startswith("appendix_") for n in NAMES)
+    code = "".join(c.source for name in LESSONS for c in code_of(read(name)))
+    assert [widget for widget in TWINS if f"{widget}(" not in code] == []
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -217,44 +221,34 @@ def test_a_lesson_is_complete(name):
     code = "\n".join(cell.source for cell in code_of(notebook))
     assert re.findall(r"start_lesson\(\s*[\"'](\d\d)", code) == [name[:2]]
     assert "start_lesson" in code_of(notebook)[0].source
-    names = list(LESSONS)
+    # It has two to four exercises of its own.
+    numbers = sorted(number for number in EXERCISES if number[:2] == name[:2])
+    assert 2 <= len(numbers) <= 4
+    assert re.findall(r"\bcheck\(\s*[\"']([\d.]+)", code) == numbers
+    names, whole = list(LESSONS), text_of(notebook)
     place = names.index(name)
     for neighbour in names[max(place - 1, 0) : place] + names[place + 1 : place + 2]:
-        assert f"({neighbour}.ipynb" in text_of(notebook)
-
-
-@pytest.mark.parametrize("name", LESSONS)
-def test_a_lesson_is_read_in_small_steps_with_equations_and_drawings(name):
-    texts = [c.source for c in read(name).cells if c.cell_type == "markdown"]
+        assert f"({neighbour}.ipynb" in whole
+    # It is read in small steps, with equations and drawings.
+    texts = [c.source for c in notebook.cells if c.cell_type == "markdown"]
     n_words = [len(text.split()) for text in texts]
     assert np.median(n_words) <= MEDIAN_WORDS and max(n_words) <= MAX_WORDS
-    whole = "\n\n".join(texts)
     if name[:2] in ("01", "02", "03", "04", "05"):
         assert re.search(r"\$\$.+?\$\$", whole, flags=re.S)
     drawings = set(re.findall(r"\bimages/([\w-]+\.svg)", whole))
     assert {f"pipeline-{name[:2]}.svg"} < drawings
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        PROJECT / "README.md",
-        *sorted(NOTEBOOKS.glob("**/*.md")),
-        *sorted(NOTEBOOKS.glob("*.ipynb")),
-        *sorted((PROJECT / "clepdg_lib").rglob("*.py")),
-    ],
-    ids=lambda path: path.relative_to(PROJECT).as_posix(),
-)
+PROSE = [PROJECT / "README.md", *sorted((PROJECT / "clepdg_lib").rglob("*.py"))]
+PROSE += [*sorted(NOTEBOOKS.glob("**/*.md")), *sorted(NOTEBOOKS.glob("*.ipynb"))]
+
+
+@pytest.mark.parametrize("path", PROSE, ids=lambda p: p.relative_to(PROJECT).as_posix())
 def test_the_language_is_plain(path):
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".ipynb":
         text = "\n".join(cell.source for cell in read(path.stem).cells)
     assert [match[0] for match in BANNED.finditer(text)] == []
-
-
-def test_each_widget_is_in_a_lesson():
-    code = "".join(c.source for name in LESSONS for c in code_of(read(name)))
-    assert [widget for widget in TWINS if f"{widget}(" not in code] == []
 
 
 # ---------------------------------------------------------------- hygiene can fail
@@ -375,14 +369,7 @@ def test_an_exercise_is_complete_and_its_solution_right(number):
     assert exercise.stars in ("★", "★★", "★★★")
     assert len(exercise.hint) > 20
     assert exercise.stub == make_stub(exercise)  # stub and solution cannot drift apart
-
-
-@pytest.mark.parametrize("name", LESSONS)
-def test_a_lesson_has_two_to_four_exercises_of_its_own(name):
-    numbers = sorted(number for number in EXERCISES if number[:2] == name[:2])
-    assert 2 <= len(numbers) <= 4
-    code = "\n".join(cell.source for cell in code_of(read(name)))
-    assert re.findall(r"\bcheck\(\s*[\"']([\d.]+)", code) == numbers
+    assert [mistaken for mistaken, _, _ in MISTAKES].count(number) >= 2
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -501,8 +488,3 @@ def test_a_usual_mistake_gets_a_hint_about_its_cause(number, answer, hint):
     mark, message = grade(number, answer)
     assert mark == WRONG
     assert hint in message
-
-
-def test_every_exercise_was_fed_two_mistakes():
-    numbers = [number for number, _, _ in MISTAKES]
-    assert all(numbers.count(number) >= 2 for number in CHECKS)

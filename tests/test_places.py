@@ -1,7 +1,5 @@
 """An environment changes a clip as described, more with severity, alike with a seed."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 
@@ -10,17 +8,8 @@ import torch
 from random_places import random_environment
 from stand_ins import odd_torch
 
-from clepdg_lib.audio import (
-    CHANNELS,
-    ENVIRONMENTS,
-    NOISES,
-    ROOMS,
-    Environment,
-    describe_environment,
-    level,
-    place,
-    rms_db,
-)
+from clepdg_lib import audio
+from clepdg_lib.audio import ENVIRONMENTS, NOISES, Environment, level, place, rms_db
 from clepdg_lib.audio.places import filter_band, noise, room_response
 from clepdg_lib.audio.waves import LEVEL_DB
 
@@ -60,8 +49,6 @@ def power_between(sound, low_hz, high_hz):
 
 
 # ------------------------------------------------------------------ environments
-
-
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_a_placed_clip_keeps_length_level_and_silence(name):
     for n in (100, 15_999, 32_000):
@@ -104,12 +91,12 @@ def test_a_place_is_there_at_any_rate(sample_rate):
 def test_random_places_vary_and_are_described():
     source = generator()
     drawn = [random_environment(source) for _ in range(300)]
-    assert {each.room for each in drawn} == set(ROOMS)
+    assert {each.room for each in drawn} == set(audio.ROOMS)
     assert {each.noise for each in drawn} == {"none", *NOISES}
-    assert {each.channel for each in drawn} == set(CHANNELS)
+    assert {each.channel for each in drawn} == set(audio.CHANNELS)
     for each in drawn:
         assert (each.rt60_seconds > 0) == (each.room != "none")
-        assert each.caption == describe_environment(each) != ""
+        assert each.caption == audio.describe_environment(each) != ""
         assert "a a" not in each.caption and "  " not in each.caption
     for each in drawn[:40]:
         assert bool(torch.isfinite(place(voice(8_000), each, generator=source)).all())
@@ -118,12 +105,12 @@ def test_random_places_vary_and_are_described():
 
 def test_a_description_has_what_is_there_and_no_more():
     nothing = Environment("x", "")
-    assert describe_environment(nothing) == "close to the microphone, in silence"
+    assert audio.describe_environment(nothing) == "close to the microphone, in silence"
     full = Environment("x", "", room="large", noise="rain", snr_db=3.0)
-    assert describe_environment(full) == "in a large room, with loud rain"
+    assert audio.describe_environment(full) == "in a large room, with loud rain"
     far = replace(full, direct_to_reverb_db=-5.0, snr_db=20.0, channel="radio")
     words = "far away in a large room, with rain, over the radio"
-    assert describe_environment(far) == words
+    assert audio.describe_environment(far) == words
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,16 @@ from clepdg_lib import plots
 EMOTIONS = ("angry", "happy", "neutral", "sad")
 DOMAINS = ("hall", "street", "studio")
 TITLE = "Domain, not emotion, decides"
+SCORES = pd.DataFrame(
+    np.linspace(0.2, 0.8, 12).reshape(3, 4),
+    index=["chance", "text-classifier", "clep-dg"],
+    columns=["EMO-DB", "TESS", "nEMO", "own"],
+)
+INTERVALS = pd.DataFrame(
+    {"value": [0.3, 0.5], "low": [0.25, 0.4], "high": [0.35, 0.6]},
+    index=["random-contexts", "clep-dg"],
+)
+WAVE = 0.3 * torch.sin(2 * torch.pi * 1000 * torch.arange(16_000) / 16_000)
 
 
 def cloud(n: int = 60, *, seed: int = 0, dim: int = 12) -> torch.Tensor:
@@ -27,21 +37,6 @@ def cloud(n: int = 60, *, seed: int = 0, dim: int = 12) -> torch.Tensor:
 
 def labels(names: tuple[str, ...], n: int = 60) -> list[str]:
     return [names[i % len(names)] for i in range(n)]
-
-
-def table() -> pd.DataFrame:
-    rows = ["chance", "text-classifier", "clep-dg"]
-    values = np.linspace(0.2, 0.8, 12).reshape(3, 4)
-    return pd.DataFrame(values, index=rows, columns=["EMO-DB", "TESS", "nEMO", "own"])
-
-
-def intervals() -> pd.DataFrame:
-    columns = {"value": [0.3, 0.5], "low": [0.25, 0.4], "high": [0.35, 0.6]}
-    return pd.DataFrame(columns, index=["random-contexts", "clep-dg"])
-
-
-def wave() -> torch.Tensor:
-    return 0.3 * torch.sin(2 * torch.pi * 1000 * torch.arange(16_000) / 16_000)
 
 
 FIGURES = {
@@ -56,21 +51,17 @@ FIGURES = {
         moves={"hall": cloud(2, seed=1), "you": cloud(1, seed=2)},
         title=TITLE,
     ),
-    "spectrogram": lambda: plots.spectrogram({"a": wave()}, title=TITLE),
-    "spectrograms": lambda: plots.spectrogram(
-        {name: wave() for name in ("a", "b")}, title=TITLE
-    ),
+    "spectrogram": lambda: plots.spectrogram({"a": WAVE}, title=TITLE),
+    "spectrograms": lambda: plots.spectrogram({"a": WAVE, "b": WAVE}, title=TITLE),
     "silence": lambda: plots.spectrogram({"": torch.zeros(9)}, title=TITLE),
-    "heat_map": lambda: plots.heat_map(table(), label="cosine", title=TITLE),
-    "score_bars": lambda: plots.score_bars(intervals(), chance=0.25, title=TITLE),
+    "heat_map": lambda: plots.heat_map(SCORES, label="cosine", title=TITLE),
+    "score_bars": lambda: plots.score_bars(INTERVALS, chance=0.25, title=TITLE),
     "score_bars plain": lambda: plots.score_bars(
-        intervals()[["value"]], title=TITLE, label="WAR", highlight=["clep-dg"]
+        INTERVALS[["value"]], title=TITLE, label="WAR", highlight=["clep-dg"]
     ),
-    "score_dots": lambda: plots.score_dots(table(), highlight=["clep-dg"], title=TITLE),
-    "score_dots chance": lambda: plots.score_dots(table(), chance=0.25, title=TITLE),
+    "score_dots": lambda: plots.score_dots(SCORES, highlight=["clep-dg"], title=TITLE),
+    "score_dots chance": lambda: plots.score_dots(SCORES, chance=0.25, title=TITLE),
 }
-
-
 # What the axes of a figure say.
 WORDS = {
     "spectrogram": {"time (s)", "frequency (Hz)", "level (dB)"},
@@ -144,27 +135,22 @@ def test_names_of_a_kind_stay_apart_for_every_colour_vision(kind, deutan):
 
 def test_a_name_looks_the_same_however_it_is_written_and_wherever_it_stands():
     assert plots.styles(["EMO-DB"])["EMO-DB"] == plots.styles(["x", "emodb"])["emodb"]
-    assert plots.styles(["living room"], kind="environment") == {
-        "living room": plots.styles(["living-room", "hall"])["living-room"]
-    }
-
-
-def test_unknown_names_get_looks_of_their_kind_that_nobody_has():
+    room = plots.styles(["living-room", "hall"])["living-room"]
+    assert plots.styles(["living room"], kind="environment") == {"living room": room}
+    # Unknown names get looks of their kind that nobody has.
     names = ["sad", "nostalgic", *(f"other {i}" for i in range(30))]
     looks = plots.styles(names)
     assert len({tuple(look.values()) for look in looks.values()}) == len(names)
-    known = plots.COLOURS["emotion"].values()
-    assert {look["color"] for look in looks.values()} <= {*known}
     speakers = plots.styles(["v01", "v02"])
-    known = plots.COLOURS["method"].values()
-    assert {look["color"] for look in speakers.values()} <= {*known}
+    for kind, drawn in (("emotion", looks), ("method", speakers)):
+        known = plots.COLOURS[kind].values()
+        assert {look["color"] for look in drawn.values()} <= {*known}
 
 
 def test_maps_draw_every_clip_in_its_style_with_legends_off_the_data():
     figure = FIGURES["embedding_map"]()
-    for axis, names, legend in zip(
-        figure.axes, (EMOTIONS, DOMAINS), figure.legends, strict=True
-    ):
+    panels = zip(figure.axes, (EMOTIONS, DOMAINS), figure.legends, strict=True)
+    for axis, names, legend in panels:
         assert sum(len(c.get_offsets()) for c in axis.collections) == 60
         assert axis.get_legend() is None
         assert sorted(t.get_text() for t in legend.get_texts()) == sorted(names)
@@ -202,15 +188,12 @@ def test_rows_are_sorted_and_whiskers_are_the_intervals():
     order = [t.get_text() for t in axis.get_yticklabels()]
     assert order == ["clep-dg", "text-classifier", "chance"]
     means = axis.collections[2].get_offsets()[:, 0]
-    assert np.allclose(means, table().mean(axis=1)[order])
+    assert np.allclose(means, SCORES.mean(axis=1)[order])
 
 
-def test_missing_values_are_left_out():
-    figure = plots.heat_map(table().replace(0.2, np.nan), label="x", title=TITLE)
+def test_missing_values_are_left_out_and_bad_input_is_named():
+    figure = plots.heat_map(SCORES.replace(0.2, np.nan), label="x", title=TITLE)
     assert len(figure.axes[0].texts) == 11
-
-
-def test_bad_input_is_named():
     with pytest.raises(ValueError, match="3 labels for 60 points"):
         plots.embedding_map(cloud(), ["sad"] * 3, title=TITLE)
     with pytest.raises(ValueError, match="at least 3"):

@@ -36,10 +36,8 @@ def test_a_probe_is_scikit_learns_pipeline(classes):
     labels = np.array(classes * 40)
     x = cloud(len(labels))
     x[:, 3] = 7.0  # a constant column says nothing
-    model = make_pipeline(
-        StandardScaler(), LogisticRegression(C=1 / (STRENGTH * len(x)), max_iter=2000)
-    )
-    model.fit(x, labels)
+    regression = LogisticRegression(C=1 / (STRENGTH * len(x)), max_iter=2000)
+    model = make_pipeline(StandardScaler(), regression).fit(x, labels)
     probe = fit_probe(x, labels)
     assert np.allclose(probe.predict_proba(x), model.predict_proba(x), atol=1e-4)
     assert (probe.predict(x) == model.predict(x)).all()

@@ -71,15 +71,11 @@ def test_ci_runs_what_anyone_runs():
     script = (PROJECT / ".ci" / "run").read_text(encoding="utf-8")
     assert script.rstrip().endswith("\nmake test")
     assert "set -euo pipefail" in script
-    for name, commands in (
-        ("tests", [".ci/run", "make test"]),
-        ("book", ["make course"]),
-    ):
+    wanted = {"tests": [".ci/run", "make test"], "book": ["make course"]}
+    for name, commands in wanted.items():
         flow = (PROJECT / ".github" / "workflows" / f"{name}.yml").read_text("utf-8")
-        steps = [
-            s for job in yaml.safe_load(flow)["jobs"].values() for s in job["steps"]
-        ]
-        runs = [step["run"] for step in steps if "run" in step]
+        jobs = yaml.safe_load(flow)["jobs"].values()
+        runs = [s["run"] for job in jobs for s in job["steps"] if "run" in s]
         assert runs[: len(commands)] == commands
 
 
@@ -126,12 +122,9 @@ def test_no_file_names_a_registry_or_a_place_on_a_machine():
 
 
 # ---------------------------------------------------------------- offline
-def test_tests_reach_nothing_but_this_machine():
+def test_tests_and_course_ask_for_no_network_and_the_lab_listens_here_only():
     with pytest.raises(OSError, match="tests have no network"):
         socket.create_connection(("192.0.2.1", 80), timeout=0.1)
-
-
-def test_the_course_asks_for_no_network_and_the_lab_listens_here_only():
     for value in ("HF_HUB_OFFLINE = 1", "TRANSFORMERS_OFFLINE = 1"):
         assert f"\ncourse test: export {value}\n" in MAKEFILE
     assert "\ncourse test lab: export OMP_WAIT_POLICY = PASSIVE\n" in MAKEFILE
@@ -230,9 +223,8 @@ def test_scores_stand_by_method_and_corpus_with_their_mean(project):
     assert "| `clep-dg` | .600 ± .141 | .300 ± .000 | .450 ± .071 |" in uar
     # a corpus is missing: no mean is better than a wrong one
     assert "| `a-new-one` | .400 | – | – |" in war
-    table = (
-        "| what | value | n |\n| --- | --: | --: |\n| embed \\| ratio | 1.5 | 1,234 |\n"
-    )
+    table = "| what | value | n |\n| --- | --: | --: |\n"
+    table += "| embed \\| ratio | 1.5 | 1,234 |\n"
     assert results.render("speed", project=project) == table
     with pytest.raises(MissingFileError, match=r"nothing\.json is missing"):
         results.render("nothing", project=project)

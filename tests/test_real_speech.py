@@ -22,12 +22,9 @@ def everything():
     return load_features(emotions=None)
 
 
-def test_the_folder_is_whole_and_small():
+def test_the_folder_is_whole_and_small_and_every_clip_described(everything):
     assert verify_checksums(FOLDER) == {}
     assert sum(file.stat().st_size for file in FOLDER.iterdir()) <= 15.3e6
-
-
-def test_every_clip_has_features_and_a_description(everything):
     clips = everything.clips
     assert clips["corpus"].value_counts().to_dict() == CLIPS
     assert list(clips.columns) == build.TABLE
@@ -57,11 +54,15 @@ def test_clips_in_places_stand_beside_the_clean_ones(everything, condition, n):
         assert len(each) == 75 and (each == 100).all()
 
 
-def test_baselines_hold_the_shared_emotions():
+def test_baselines_hold_the_shared_emotions_and_unknown_names_are_refused(tmp_path):
     for name, width in (("egemaps", 88), ("audioset", 384)):
         data = load_features(name)
         assert data.features.shape == (len(data), width)
         assert set(data.clips["emotion"]) == set(EMOTIONS)
+    with pytest.raises(ValueError, match=r"\['iemocap'\], but \['emodb'"):
+        load_features(corpora=["emodb", "iemocap"])
+    with pytest.raises(MissingFileError, match="holds no features"):
+        load_features(folder=tmp_path)
 
 
 def test_rounding_is_within_half_a_step(tmp_path):
@@ -80,17 +81,8 @@ def test_only_the_tower_that_made_the_features_may_embed_them(everything):
         everything.embedded_by(tiny_clap())
 
 
-def test_unknown_names_are_answered_with_the_known_ones(tmp_path):
-    with pytest.raises(ValueError, match=r"\['iemocap'\], but \['emodb'"):
-        load_features(corpora=["emodb", "iemocap"])
-    with pytest.raises(MissingFileError, match="holds no features"):
-        load_features(folder=tmp_path)
-
-
 @pytest.mark.parametrize("name", ["emodb", "emotale"])
-def test_recordings_give_the_shipped_features(
-    everything, real_corpora, name, monkeypatch
-):
+def test_recordings_give_what_is_shipped(everything, real_corpora, name, monkeypatch):
     monkeypatch.setenv("CLEPDG_CORPORA", str(real_corpora))
     corpus, shipped = load_corpus(name), everything.clips
     tower = load_clap("clap-mini").audio_tower

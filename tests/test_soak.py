@@ -65,6 +65,16 @@ def test_inputs_that_fuzzing_kept_are_read_or_refused(campaign, tmp_path):
     assert target.slowest < 10
 
 
+def test_the_script_for_accelerators_runs_on_a_processor(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(SOAK.parent / "speed")
+    line = ["--device", "cpu", "--clips", "4", "--batch-size", "2", "--towers"]
+    importlib.import_module("gpu").main([*line, "clap-mini", "--json", f"{tmp_path}/x"])
+    rows = json.loads((tmp_path / "x").read_text())["rows"]
+    assert [row["precision"] for row in rows] == ["float32", "bfloat16"]
+    assert all(row["clips_per_second"] > 0.1 for row in rows)
+    assert all(0 < row["fraction_of_rate"] < 2 for row in rows)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("work", ["embed", "finetune", "save", "course"])
 def test_killed_work_loses_nothing(work):

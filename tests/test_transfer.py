@@ -5,35 +5,19 @@ import math
 import numpy as np
 import pytest
 import torch
-from stand_ins import DIM, odd_torch, word_clap
+from stand_ins import DIM, odd_torch
 from torch.nn import functional as F
 
+from clepdg_lib import transfer
 from clepdg_lib.acpt import embed_contexts, random_contexts
 from clepdg_lib.captions import EMOTIONS, TEMPLATES
-from clepdg_lib.transfer import (
-    TextClassifier,
-    TextPoints,
-    add_margin,
-    class_means,
-    close_gap,
-    fit_on_points,
-    fit_text_classifier,
-    modality_gap,
-    text_points,
-    transductive_centre,
-    zero_shot,
-)
-
-
-@pytest.fixture(scope="module")
-def clap():
-    return word_clap()
+from clepdg_lib.transfer import TextPoints, fit_on_points, text_points, zero_shot
 
 
 @pytest.fixture(scope="module")
 def words(clap):
     """(E, dim) mean direction of each emotion's sentences, apart from each other."""
-    return class_means(text_points(clap, EMOTIONS), 4)
+    return transfer.class_means(text_points(clap, EMOTIONS), 4)
 
 
 def clips(words, n=200, *, spread=0.1):
@@ -52,7 +36,7 @@ def accuracy(classifier, audio, truth):
 def test_columns_are_named_by_emotions(clap, words):
     audio, truth = clips(words)
     for emotions in (EMOTIONS, EMOTIONS[::-1]):
-        classifier = fit_text_classifier(clap, emotions)
+        classifier = transfer.fit_text_classifier(clap, emotions)
         assert classifier.emotions == emotions
         assert classifier.weight.shape == (4, DIM)
         torch.testing.assert_close(classifier.weight.norm(dim=1), torch.ones(4))
@@ -76,7 +60,7 @@ def test_zero_shot_is_the_prompts_themselves(clap):
     torch.testing.assert_close(ensemble.weight, expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("make", [zero_shot, fit_text_classifier])
+@pytest.mark.parametrize("make", [zero_shot, transfer.fit_text_classifier])
 def test_words_that_the_tower_cannot_tell_apart_are_refused(clap, make):
     with pytest.raises(ValueError, match="cannot tell 'frölich' from 'traurig'"):
         make(clap, ("sad", "frölich", "traurig"))  # both are the unknown word
@@ -90,23 +74,28 @@ def test_no_column_gets_the_name_of_another(clap, words):
     with pytest.raises(ValueError, match="the points' labels mean .'sad', 'neutral'"):
         fit_on_points(points, emotions=EMOTIONS)
     with pytest.raises(ValueError, match="4 rows of weights for .'angry', 'sad'"):
-        TextClassifier(("angry", "sad"), words)
-    for make in (zero_shot, fit_text_classifier):
+        transfer.TextClassifier(("angry", "sad"), words)
+    for make in (zero_shot, transfer.fit_text_classifier):
         assert make(clap, ("Anger", "SAD")).predict(words[:1]).tolist() == ["angry"]
 
 
-@pytest.mark.parametrize(
-    ("audio", "message"),
-    [
+def test_what_are_no_embeddings_or_points_is_refused(words):
+    for audio, message in (
         (torch.ones(3, DIM + 1), rf"\(3, {DIM + 1}\).*\(n, {DIM}\)"),
         (torch.ones(DIM), rf"\({DIM},\)"),
         (torch.ones(0, DIM), rf"\(0, {DIM}\)"),
         (torch.full((3, DIM), torch.nan), "finite"),
-    ],
-)
-def test_what_are_no_embeddings_is_refused(words, audio, message):
-    with pytest.raises(ValueError, match=message):
-        TextClassifier(EMOTIONS, words).predict(audio)
+    ):
+        with pytest.raises(ValueError, match=message):
+            transfer.TextClassifier(EMOTIONS, words).predict(audio)
+    for points, labels, message in (
+        (torch.ones(4), [0, 1, 0, 1], "points of shape"),
+        (torch.ones(4, 3), [0, 1], r"\(2,\).*give 4"),
+        (torch.ones(4, 3), [0, 1, 2, 1], r"\[0, 1, 2\].*each of \[0, 1\]"),
+        (torch.ones(4, 3), [0, 0, 0, 0], r"\[0\].*each of \[0, 1\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fit_on_points((points, labels), emotions=("angry", "sad"))
 
 
 # -------------------------------------------------------------------- points
@@ -125,8 +114,8 @@ def test_contexts_join_the_plain_sentences(clap):
     assert float(both.weights[:n_plain].sum()) == pytest.approx(0.5)
     for label in range(4):
         assert float(both.weights[both.labels == label].sum()) == pytest.approx(0.25)
-    within = fit_text_classifier(clap, EMOTIONS, contexts=contexts)
-    assert not torch.equal(within.weight, fit_text_classifier(clap).weight)
+    within = transfer.fit_text_classifier(clap, EMOTIONS, contexts=contexts)
+    assert not torch.equal(within.weight, transfer.fit_text_classifier(clap).weight)
 
 
 @pytest.mark.parametrize(
@@ -150,21 +139,7 @@ def test_contexts_join_the_plain_sentences(clap):
 )
 def test_bad_settings_are_named(clap, arguments, message):
     with pytest.raises(ValueError, match=message):
-        fit_text_classifier(clap, **arguments)
-
-
-@pytest.mark.parametrize(
-    ("points", "labels", "message"),
-    [
-        (torch.ones(4), [0, 1, 0, 1], "points of shape"),
-        (torch.ones(4, 3), [0, 1], r"\(2,\).*give 4"),
-        (torch.ones(4, 3), [0, 1, 2, 1], r"\[0, 1, 2\].*each of \[0, 1\]"),
-        (torch.ones(4, 3), [0, 0, 0, 0], r"\[0\].*each of \[0, 1\]"),
-    ],
-)
-def test_bad_points_are_named(points, labels, message):
-    with pytest.raises(ValueError, match=message):
-        fit_on_points((points, labels), emotions=("angry", "sad"))
+        transfer.fit_text_classifier(clap, **arguments)
 
 
 # ------------------------------------------------------------------ training
@@ -187,11 +162,11 @@ def test_every_loss_separates_the_points(clap, loss):
 
 def test_margin_is_added_to_the_angle():
     angles = torch.tensor([[0.2, 1.0], [1.4, 3.0]])  # of the right class, and another
-    wider = add_margin(angles.cos(), torch.tensor([0, 0]), margin=0.5)
+    wider = transfer.add_margin(angles.cos(), torch.tensor([0, 0]), margin=0.5)
     assert torch.equal(wider[:, 1], angles.cos()[:, 1])
     torch.testing.assert_close(wider[:, 0], (angles[:, 0] + 0.5).cos())
     steep = torch.tensor([[-0.99, 0.0], [-0.999, 0.0]])  # where a + margin is over pi
-    harder = add_margin(steep, torch.tensor([0, 0]), margin=0.5)[:, 0]
+    harder = transfer.add_margin(steep, torch.tensor([0, 0]), margin=0.5)[:, 0]
     assert (harder < steep[:, 0]).all() and harder[1] < harder[0]
     points = torch.eye(2), [0, 1]
     wide, none = (
@@ -203,11 +178,11 @@ def test_margin_is_added_to_the_angle():
 
 def test_training_is_possible_where_gradients_are_off(clap):
     with torch.no_grad():
-        expected = fit_text_classifier(clap, EMOTIONS).weight
+        expected = transfer.fit_text_classifier(clap, EMOTIONS).weight
     with odd_torch():
         points = clap.embed_text(list(EMOTIONS))
         fitted = fit_on_points((points, range(4)))
-        assert torch.equal(fit_text_classifier(clap).weight, expected)
+        assert torch.equal(transfer.fit_text_classifier(clap).weight, expected)
         assert fitted.predict(points).tolist() == list(EMOTIONS)
     assert fitted.predict(points).tolist() == list(EMOTIONS)
     assert not fitted.weight.requires_grad
@@ -217,26 +192,26 @@ def test_training_is_possible_where_gradients_are_off(clap):
 def test_gap_is_the_difference_of_means(words):
     audio, _ = clips(words + 1.0)
     text = F.normalize(words, dim=-1)
-    gap = modality_gap(audio, text)
+    gap = transfer.modality_gap(audio, text)
     difference = text.mean(0) - audio.mean(0)
     assert gap.distance == pytest.approx(float(difference.norm()), rel=1e-5)
     pairs, n = audio @ audio.T, len(audio)
     within = float((pairs.sum() - pairs.trace()) / (n * (n - 1)))
     assert gap.cosine_within_audio == pytest.approx(within, abs=1e-4)
     assert gap.cosine_between == pytest.approx(float((audio @ text.T).mean()), abs=1e-5)
-    assert math.isnan(modality_gap(audio[:1], text).cosine_within_audio)
+    assert math.isnan(transfer.modality_gap(audio[:1], text).cosine_within_audio)
 
 
 def test_closing_the_gap_repairs_a_shifted_corpus(words):
     # The shift points at one emotion, so that a plain classifier prefers it.
     centred = F.normalize(words - words.mean(0), dim=-1)
     audio, truth = clips(centred, 400)
-    classifier = TextClassifier(EMOTIONS, centred)
+    classifier = transfer.TextClassifier(EMOTIONS, centred)
     shifted = F.normalize(audio + 1.5 * centred[3], dim=-1)
     before = accuracy(classifier, shifted, truth)
     means = {"mean_audio": shifted[:200].mean(0), "mean_text": centred.mean(0)}
-    closed = close_gap(shifted, **means)
+    closed = transfer.close_gap(shifted, **means)
     torch.testing.assert_close(closed.norm(dim=1), torch.ones(400))
     assert before < 0.6 and accuracy(classifier, closed, truth) > before + 0.2
-    centre = transductive_centre(shifted)
+    centre = transfer.transductive_centre(shifted)
     assert accuracy(classifier, centre, truth) > before + 0.2

@@ -17,14 +17,8 @@ import torch
 from IPython.core.interactiveshell import InteractiveShell
 from torch.nn import functional as F
 
-from clepdg_lib import audio, widgets
-from clepdg_lib.acpt import (
-    AcousticContexts,
-    embed_contexts,
-    fit_place_map,
-    random_contexts,
-    text_shifts,
-)
+from clepdg_lib import acpt, audio, widgets
+from clepdg_lib.acpt import AcousticContexts, random_contexts
 from clepdg_lib.captions import EMOTIONS
 from clepdg_lib.embeddings import EmbeddedCorpus
 from clepdg_lib.evaluation.real_speech import RealSpeech
@@ -182,7 +176,7 @@ def test_probabilities_are_joined_by_name_whatever_the_order(clap):
     assert all(emotion in page.text for emotion in (*EMOTIONS, "bored"))
 
 
-def test_a_shell_answers_bad_input_with_a_sentence():
+def test_a_shell_answers_bad_input_and_each_widget_has_a_still_version():
     def render(number: int = 1):
         if number > 2:
             raise ValueError(f"{number} is <too> large")
@@ -196,9 +190,7 @@ def test_a_shell_answers_bad_input_with_a_sentence():
     assert 'role="alert"' in view.value and "4 is &lt;too&gt; large" in view.value
     number.value = 2
     assert view.value == "<p>2</p>"
-
-
-def test_each_widget_has_a_still_version():
+    # Each widget has a still version.
     names = [n for n in dir(widgets) if inspect.isfunction(getattr(widgets, n))]
     assert sum(name.startswith("render_") for name in names) == 5 == len(names) / 2
 
@@ -252,16 +244,13 @@ def test_one_more_emotion_takes_clips_from_the_four(clap, embedded):
         ask(clap, embedded, PROMPTS[0], emotion="sad")
 
 
-def test_prompts_and_names_are_escaped(clap, embedded):
+def test_prompts_and_names_are_escaped_and_an_empty_one_asks_for_words(clap, embedded):
     html = ask(clap, embedded, "angry <script>alert(1)</script>").html
     check_accessible(html)
     assert "&lt;script&gt;" in html and "clip" in html and "<b>" not in html
-
-
-@pytest.mark.parametrize("prompt", ["", "   ", "\n"])
-def test_an_empty_prompt_gets_a_sentence(clap, embedded, prompt):
-    view = ask(clap, embedded, prompt, other="sad")
-    assert view.table.empty and "Type a prompt" in view.html
+    for prompt in ("", "   ", "\n"):
+        view = ask(clap, embedded, prompt, other="sad")
+        assert view.table.empty and "Type a prompt" in view.html
 
 
 def test_clips_may_be_few_or_none_and_need_no_file(clap, embedded):
@@ -295,16 +284,13 @@ def test_every_place_at_every_severity(clap, classifier, embedded, name, severit
     assert f"{view.cosine:.2f}" in view.map.get_suptitle()
 
 
-def test_a_place_is_the_same_each_time_and_keeps_its_rate(clap, classifier):
+def test_a_place_is_repeatable_keeps_its_rate_and_is_named_if_bad(clap, classifier):
     how = {"clap": clap, "classifiers": classifier, "sample_rate": 48_000}
     wave = voice(0.3, rate=48_000)
     first, again = (widgets.render_environment(wave, "street", **how) for _ in "ab")
     assert first.html == again.html
     assert first.map is None and len(Page(first.html).all("img")) == 1
     assert {rate for _, rate in played(first.html)} == {48_000}
-
-
-def test_bad_places_and_voices_are_named(clap, classifier):
     how = {"clap": clap, "classifiers": classifier}
     with pytest.raises(ValueError, match="street"):
         widgets.render_environment(voice(), "moon", **how)
@@ -359,17 +345,19 @@ def contexts(clap):
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_every_context_is_shown(clap, contexts, number):
+def test_every_context_is_shown_and_no_other(clap, contexts, number):
     view = widgets.render_context(clap, contexts, number=number)
     assert sorted(view.phrases.index) == sorted(PHRASES)
     assert view.phrases["cosine"].is_monotonic_decreasing
     assert list(view.kept.index) == list(EMOTIONS)
-    point = embed_contexts(clap, contexts, EMOTIONS)[number - 1, 0]
+    point = acpt.embed_contexts(clap, contexts, EMOTIONS)[number - 1, 0]
     plain = clap.embed_text("this person is feeling angry")[0]
     assert view.kept["cosine"]["angry"] == pytest.approx(float(point @ plain), abs=1e-5)
     assert f"Context {number}" in view.figure.get_suptitle()
-    page = check_accessible(view.html)
-    assert len(page.all("table")) == 2
+    assert len(check_accessible(view.html).all("table")) == 2
+    for absent in (0, 4, -1):
+        with pytest.raises(ValueError, match=f"context {absent}; give 1 to 3"):
+            widgets.render_context(clap, contexts, number=absent)
 
 
 @pytest.mark.parametrize("phrase", NAMED)
@@ -379,12 +367,6 @@ def test_words_put_in_as_vectors_are_near_their_own_phrase(clap, phrase):
     view = widgets.render_context(clap, same)
     assert view.phrases.index[0] == phrase
     assert view.phrases["cosine"].iloc[0] == pytest.approx(1, abs=1e-3)
-
-
-@pytest.mark.parametrize("number", [0, 4, -1])
-def test_a_context_that_is_not_there_is_named(clap, contexts, number):
-    with pytest.raises(ValueError, match=f"context {number}; give 1 to 3"):
-        widgets.render_context(clap, contexts, number=number)
 
 
 def test_the_viewer_steps_and_changes_sets(clap, contexts):
@@ -407,8 +389,8 @@ def places(clap):
     table = pd.DataFrame({"caption": np.resize(NAMED, 30), "emotion": "sad"})
     table["room"], table["noise"], table["channel"] = "large", "rain", "radio"
     clips = RealSpeech(features[0], table.assign(severity=1.5), features[1])
-    shifts = text_shifts(clap, table["caption"])
-    return clips, fit_place_map(shifts, clips.clean, clips.features, steps=100)
+    shifts = acpt.text_shifts(clap, table["caption"])
+    return clips, acpt.fit_place_map(shifts, clips.clean, clips.features, steps=100)
 
 
 def test_clips_that_changed_alike_are_found_and_one_is_bent(clap, places, classifier):

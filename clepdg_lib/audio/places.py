@@ -25,8 +25,6 @@ BAND_HZ = {"telephone": ((200, 400), (2800, 3800)), "radio": ((100, 300), (3800,
 CHANNELS = ("full", *BAND_HZ)
 _DATA = json.loads(Path(__file__).with_suffix(".json").read_text("utf-8"))
 NOISES: dict[str, str] = _DATA["noises"]  # kind -> what a caption calls it
-
-
 LIMITS = {"rt60_seconds": (0, 20), "direct_to_reverb_db": (-60, 60)}
 LIMITS |= {"snr_db": (-60, 120), "tilt_db": (-30, 30)}
 LIMITS |= {"low_hz": (0, 8000), "high_hz": (1, 8000)}
@@ -130,8 +128,7 @@ def room_response(
     Then noise that decays exponentially (Moorer 1979), above 2 kHz twice as fast.
     """
     n = max(64, round(rt60_seconds * rate))
-    decay = torch.arange(n, **CPU) / rate
-    decay = torch.exp(-math.log(1000) / rt60_seconds * decay)
+    decay = torch.exp(-math.log(1000) / rt60_seconds * (torch.arange(n, **CPU) / rate))
     rough = torch.randn(n, generator=generator, **CPU)
     smooth = F.avg_pool1d(rough[None], kernel_size=5, stride=1, padding=2)[0]
     tail = smooth * decay + (rough - smooth) * decay.square()
@@ -200,7 +197,8 @@ def noise(kind: str, n: int, *, generator: Generator, rate: int) -> Tensor:
         case "pink":
             sound = shaped(lambda f: f**-0.5)
         case "hum":
-            mains = _pick((50.0, 60.0), generator)
+            coin = torch.randint(2, (), generator=generator, device="cpu")
+            mains = 60.0 if coin else 50.0
             sound = _unit(shaped(lambda f: f**-0.5))  # hiss under the tones
             for harmonic in range(1, 9):
                 turn = 2 * math.pi * mains * harmonic * seconds + draw(0, 2 * math.pi)
@@ -252,11 +250,6 @@ def noise(kind: str, n: int, *, generator: Generator, rate: int) -> Tensor:
             tones = chord(2 * math.pi * hertz * time, 1.5)
             sound = (tones.sum(dim=1) * torch.exp(-5 * time)).reshape(-1)
     return 0.1 * _unit(sound[:n])
-
-
-def _pick(options: tuple, generator: Generator):
-    index = torch.randint(len(options), (), generator=generator, device="cpu")
-    return options[int(index)]
 
 
 def _unit(sound: Tensor) -> Tensor:

@@ -36,17 +36,15 @@ class AudioError(ValueError):
 def as_wave(wave: object, *, name: str = "clip") -> torch.Tensor:
     """Return floats of shape (n,), (n, 1) or (1, n) as (n,) float32 on the CPU."""
     try:
-        array = wave if isinstance(wave, torch.Tensor) else np.asarray(wave)
-        if isinstance(array, np.ndarray):
+        if not isinstance(wave, torch.Tensor):
+            array = np.asarray(wave)
+            kind = np.float32 if array.dtype.kind == "f" else None
             with np.errstate(over="ignore"):  # too large for float32: infinite
-                floats = array.dtype.kind == "f"
-                array = np.require(array, np.float32 if floats else None, ["C", "W"])
-            array = torch.from_numpy(array)
-        wave = array.detach().cpu()
+                wave = torch.from_numpy(np.require(array, kind, ["C", "W"]))
+        wave = wave.detach().cpu()
     except (TypeError, ValueError, RuntimeError) as error:
-        kind = f"{name} is a {type(wave).__name__} that holds no wave"
-        remedy = "pass a 1-D array of floats, or use read_audio"
-        raise AudioError(f"{kind}; {remedy}.") from error
+        problem = f"{name} is a {type(wave).__name__} that holds no wave"
+        raise AudioError(f"{problem}; pass 1-D floats, or use read_audio.") from error
     wave = wave.reshape(-1) if wave.ndim == 2 and 1 in wave.shape else wave
     if wave.ndim != 1:
         problem = "average the channels, with .mean(1) or .mean(0), or pass one clip"

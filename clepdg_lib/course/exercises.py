@@ -3,8 +3,6 @@
 `exercises.json` has the cases of most: inputs, expected result, usual wrong results.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from functools import partial
@@ -120,11 +118,7 @@ def _paired_interval(paired_interval: Callable) -> None:
     _compare(ends, case | {"expected": expected})
 
 
-CODED = {
-    "02.2": _mix_weights,
-    "05.1": _nested_folds,
-    "05.2": _paired_interval,
-}
+CODED = {"02.2": _mix_weights, "05.1": _nested_folds, "05.2": _paired_interval}
 CASES = json.loads(Path(__file__).with_suffix(".json").read_text("utf-8"))
 CHECKS = CODED | {number: partial(_check_cases, CASES[number]) for number in CASES}
 CHECKS = {number: CHECKS[number] for number in sorted(CHECKS)}

@@ -30,8 +30,7 @@ def uar(y_true: Labels, y_pred: Labels) -> float:
     0.5
     """
     true, predicted = _check_pair(y_true, y_pred)
-    there = sorted(set(true))
-    return float(recall_score(true, predicted, labels=there, average="macro"))
+    return float(recall_score(true, predicted, labels=np.unique(true), average="macro"))
 
 
 def war(y_true: Labels, y_pred: Labels) -> float:

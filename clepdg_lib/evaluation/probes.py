@@ -8,6 +8,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
 
+from clepdg_lib.clap import check_rows
 from clepdg_lib.evaluation.metrics import Labels
 
 STRENGTH = 0.3  # strong: weaker probes generalise worse to corpora left out
@@ -25,24 +26,14 @@ def fit_probe(
     cells = pd.DataFrame({"label": labels})
     cells["corpus"] = 0 if corpora is None else np.asarray(corpora)
     if len(x) != len(cells) or cells.isna().any(axis=None) or len(set(labels)) < 2:
-        given = (
-            f"features has {len(x)} rows, labels {len(labels)} of {len(set(labels))}"
-        )
+        given = f"{len(x)} rows, {len(labels)} labels of {len(set(labels))} class(es)"
         remedy = "give one label per row, none missing, two classes or more"
-        raise ValueError(f"{given} class(es); {remedy}")
-    cell = cells.groupby(["label", "corpus"]).ngroup()
-    weights = compute_sample_weight("balanced", cell)
+        raise ValueError(f"features has {given}; {remedy}")
+    weights = compute_sample_weight("balanced", cells.groupby([*cells]).ngroup())
     model = LogisticRegression(C=1 / (len(x) * STRENGTH), max_iter=2000)
     probe = make_pipeline(FunctionTransformer(_as_matrix), StandardScaler(), model)
     return probe.fit(x, labels, logisticregression__sample_weight=weights)
 
 
 def _as_matrix(vectors: ArrayLike) -> np.ndarray:
-    if hasattr(vectors, "detach"):  # a tensor: any device, any float, with gradients
-        vectors = vectors.detach().double().cpu()
-    x = np.asarray(vectors, dtype=np.float64)
-    if x.ndim != 2 or len(x) == 0 or not np.isfinite(x).all():
-        raise ValueError(
-            f"features has shape {x.shape}; it must be (n, dim) and finite"
-        )
-    return x
+    return check_rows(vectors, name="features").double().numpy()

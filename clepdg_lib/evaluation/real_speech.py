@@ -3,8 +3,6 @@
 Owners of acted corpora rarely let recordings travel; nobody rebuilds a voice from this.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,6 @@ import torch
 from clepdg_lib import files
 from clepdg_lib.captions import EMOTIONS
 from clepdg_lib.clap import Clap
-from clepdg_lib.corpora import choose_rows
 from clepdg_lib.embeddings import EmbeddedCorpus, Rows
 
 CORPORA = ("emodb", "ravdess", "tess", "nemo", "emotale")
@@ -66,10 +63,8 @@ def load_features(
         raise ValueError(f"condition is {condition!r}; it must be one of {CONDITIONS}")
     folder = files.as_path(folder or files.data_root() / "real_speech")
     if not (folder / "clips.csv").is_file():
-        raise files.MissingFileError(
-            f"{folder} holds no features (no clips.csv); with the corpora under "
-            "$CLEPDG_CORPORA, data/build/real_speech.py makes them"
-        )
+        remedy = "data/build/real_speech.py makes them from corpora in $CLEPDG_CORPORA"
+        raise files.MissingFileError(f"{folder} holds no features; {remedy}")
     files.refuse_changed(folder)
     clips = pd.read_csv(folder / "clips.csv", keep_default_na=False, dtype=str)
     features, clean, tower = read_features(folder, condition), None, ""
@@ -85,8 +80,8 @@ def load_features(
         rows = table.pop("row").to_numpy()
         clips = clips.iloc[rows].reset_index(drop=True).join(table)
         clean = read_features(folder, "clean")[torch.tensor(rows)]
-    keep = choose_rows(clips, corpus=corpora, emotion=emotions)
-    return RealSpeech(features, clips, clean, tower).take(keep)
+    everything = RealSpeech(features, clips, clean, tower)
+    return everything.select(corpus=corpora, emotion=emotions)
 
 
 def read_features(folder: Path, name: str) -> torch.Tensor:

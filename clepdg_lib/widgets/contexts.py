@@ -60,27 +60,22 @@ def render_context(
     kept["cosine"] = cosines.diagonal().double().numpy()
     view = _show_clips(clap, shift, **speech) if speech else parts.View(html="")
     view.phrases, view.kept, view.figure = phrases, kept, None
-    html = (
-        parts.table_html(phrases[:5], caption="Phrases that shift a sentence alike"),
-        parts.table_html(kept, caption="The nearest plain sentence of each emotion"),
-    )
-    view.html = parts.side_by_side(*html) + view.html
+    left = parts.table_html(phrases[:5], caption="Phrases that shift a sentence alike")
+    right = parts.table_html(kept, caption="The nearest plain sentence of each emotion")
+    view.html = parts.side_by_side(left, right) + view.html
     if draw:
         n_kept = (kept["nearest"] == kept.index).sum()
         title = f"Context {number} keeps {n_kept} of {len(kept)} emotions"
         moves = dict(zip(EMOTIONS, torch.stack([plain, points], dim=1), strict=True))
         look = {"title": title, "outlined": (plain, EMOTIONS), "moves": moves}
         cloud = embed_contexts(clap, contexts, EMOTIONS).flatten(0, 1)  # (K E, dim)
-        labels = list(EMOTIONS) * len(contexts)
-        view.figure = plots.embedding_map(cloud, labels, **look)
+        view.figure = plots.embedding_map(cloud, [*EMOTIONS] * len(contexts), **look)
         alt = f"PCA of emotions in all contexts, arrows from plain sentences. {title}"
         view.html += parts.image_html(view.figure, alt=alt)
     return view
 
 
-def _show_clips(
-    clap, shift, *, clips, place_map, classifier=None, clip=0, voice=None
-) -> parts.View:
+def _show_clips(clap, shift, *, clips, place_map, classifier=None, clip=0, voice=None):
     rows = np.sort(np.random.default_rng(0).permutation(len(clips))[:1_000])
     some = clips.take(rows)
     bent = place_map(some.clean, shift.expand(len(rows), -1))

@@ -74,18 +74,14 @@ def _describe(embedded, found, *, colour, pick, lasso=()) -> parts.View:
         raise ValueError(f"colour is {colour!r} and pick {pick}; valid are {valid}")
     labels = clips[colour].astype(str).replace("", "unknown")
     codes, known = labels.factorize()[0], others.any(axis=1)
-    agreement, chance = np.nan, np.nan
-    if known.any():
-        agreement = float((codes == codes[nearest])[known].mean())
-        alike = ((codes[:, None] == codes) & others).sum(axis=1)
-        chance = float((alike[known] / others.sum(axis=1)[known]).mean())
+    agreement = float(pd.Series(codes == codes[nearest])[known].mean())
+    alike = ((codes[:, None] == codes) & others)[known].sum(axis=1)
+    chance = float(pd.Series(alike / others[known].sum(axis=1)).mean())
     title = f"The nearest clip of another speaker has the same {colour}: "
     title += f"{agreement:.0%} (any clip: {chance:.0%})"
-    common = labels.value_counts().index[:N_COLOURS]
-    labels = labels.where(labels.isin(common), "other")
-    counts = {"in the lasso": labels.iloc[list(lasso)], "of all": labels}
-    counts = pd.DataFrame({name: each.value_counts() for name, each in counts.items()})
-    counts = counts.fillna(0).astype(int).rename_axis(colour)
+    labels = labels.where(labels.isin(labels.value_counts().index[:N_COLOURS]), "other")
+    counts = {"in the lasso": np.isin(range(n), lasso), "of all": 1}
+    counts = pd.DataFrame(counts, clips.index).groupby(labels).sum()
     rows = [] if pick is None else [pick, nearest[pick]][: 1 + known[pick]]
     neighbours = clips.iloc[rows].filter(["clip", "text", "caption", *COLUMNS])
     html = ""
@@ -122,9 +118,7 @@ def explore_embeddings(embedded: Any, *, n_points: int = 4_000) -> parts.Panel:
         points = plots.pca_map(points).transform(points).astype(np.float32)
         return find_others(drawn[name]), points.tobytes()
 
-    def render(
-        clips: str, beside: str, colour: str, pick: int, lasso: list[int]
-    ) -> parts.View:
+    def render(clips: str, beside: str, colour: str, pick: int, lasso: list) -> Any:
         names, n = [clips, *{beside} - {clips, ""}], len(drawn[clips])
         if not drawn[clips].clips.equals(drawn[names[-1]].clips):
             raise ValueError(f"{clips} and {beside} are not the same clips")

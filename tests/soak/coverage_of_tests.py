@@ -5,8 +5,6 @@
 Notebooks, browser tests and processes that tests start do not count.
 """
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -31,7 +31,7 @@ from clepdg_lib.clap import Clap, load_clap
 from clepdg_lib.clep import TrainConfig, finetune_clep
 from clepdg_lib.corpora import Corpus
 from clepdg_lib.embeddings import embed_corpus
-from clepdg_lib.files import PROJECT, read_arrays
+from clepdg_lib.files import PROJECT
 
 sys.path.insert(0, str(PROJECT / "notebooks" / "build"))
 import course  # noqa: E402
@@ -126,8 +126,8 @@ class Embed(Campaign):
         return {**self.stored(), "result": np.load(self.folder / "result.npy")}
 
     def stored(self) -> dict[str, np.ndarray]:
-        files = (self.folder / "cache").rglob("[!.]*.npz")
-        return {f.stem: read_arrays(f, names=["features"])["features"] for f in files}
+        files = (self.folder / "cache").rglob("[!.]*.f32")
+        return {f.stem: np.frombuffer(f.read_bytes()[:-32], "f4") for f in files}
 
     def examine(self) -> None:
         rows = self.stored()

@@ -8,8 +8,6 @@ campaign, and so are ten seconds or 1.5 GB for one input. Small inputs that reac
 code are kept in `tests/soak/fuzz_corpus`, which the tests read again.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import io

@@ -7,8 +7,6 @@ that has imported torch and its like is forked for every mutant, imports the cha
 module and runs the module's tests. Survivors are kept in `build/mutants.json`.
 """
 
-from __future__ import annotations
-
 import ast
 import contextlib
 import difflib

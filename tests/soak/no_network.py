@@ -6,8 +6,6 @@ Only loopback is up, which kernels need. Nothing may be written to the home fold
 caches and settings.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

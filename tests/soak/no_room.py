@@ -3,8 +3,6 @@
 python tests/soak/no_room.py          # as root, on Linux: it mounts small disks
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -6,8 +6,6 @@ Each gets a clone and an environment of its own, which are removed afterwards. B
 tests are left to the usual version: what they test runs in the same JupyterLab.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """What campaigns share: their figures in `data/results/soak.json`, and forks."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import json

@@ -1,22 +1,15 @@
 """The stand-ins of the tests as a campaign needs them: a CLAP, a corpus in a folder."""
 
-from __future__ import annotations
-
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-from clepdg_lib.clap import Clap
 from clepdg_lib.corpora import Corpus
 from clepdg_lib.files import PROJECT
 
 sys.path.insert(0, str(PROJECT / "tests"))
-from stand_ins import tiny_clap, tone_corpus  # noqa: E402
-
-
-def make_clap() -> Clap:
-    """Make a CLAP of few random weights; always the same one."""
-    return tiny_clap()
+from stand_ins import tiny_clap as make_clap  # noqa: E402, F401
+from stand_ins import tone_corpus  # noqa: E402
 
 
 def make_corpus(folder: Path, *, name: str = "tones", n_each: int = 2) -> Corpus:

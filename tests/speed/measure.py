@@ -9,25 +9,39 @@ So two ways are timed in turn in one run, and their medians of five are divided.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import metadata
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
+import soundfile
 import torch
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import WhisperConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from clepdg_lib.acpt import fit_place_map, text_shifts, tune_contexts
+from clepdg_lib import widgets
+from clepdg_lib.acpt import (
+    contexts_from_words,
+    fit_place_map,
+    random_contexts,
+    text_shifts,
+    tune_contexts,
+)
 from clepdg_lib.audio import prepare
 from clepdg_lib.captions import EMOTIONS
 from clepdg_lib.clap import Clap, load_clap
@@ -36,32 +50,13 @@ from clepdg_lib.corpora import load_corpus
 from clepdg_lib.embeddings import embed_corpus
 from clepdg_lib.evaluation.real_speech import load_features
 from clepdg_lib.files import PROJECT, versions, write_atomically
+from clepdg_lib.transfer import fit_text_classifier
 
 REPEATS, RATE, N_CLIPS = 5, 16_000, 32
+CORE_HOUR, GPU_HOUR = 0.05, 3.0  # dollars: usual prices of clouds, an assumption
 SIZES = (500, 1_000, 4_000, 16_000)  # clips, of `memory`
 # Figure -> what it is, and what it should be at least or at most.
-FIGURES = {
-    "embed_ratio_documented": ("Whisper as documented, 30 s / `embed_audio`", "≥ 4"),
-    "embed_ratio_same_lengths": ("its same blocks, same lengths / the same", "≥ 0.9"),
-    "embed_min_cosine": ("least cosine with transformers' embedding", "≥ 0.9999"),
-    "peak_fraction": ("rate of the audio tower / of float32 matrix products", "≥ 0.5"),
-    "cache_hit_ms": ("milliseconds for a clip whose features are cached", "≤ 1"),
-    "clep_s": ("seconds of `finetune_clep` on the shipped features", "≤ 10"),
-    "contexts_s": ("seconds of words to places and `tune_contexts`", "≤ 30"),
-    "benchmark_s": ("seconds of the whole benchmark, five seeds", "≤ 120"),
-    "time_exponent": (
-        "seconds of `embed_corpus` grow as clips to this power",
-        "≤ 1.05",
-    ),
-    "rss_ratio": ("peak memory: 16,000 clips / 1,000 clips", "≤ 1.2"),
-    "import_s": ("seconds of importing `load_clap` above its packages'", "≤ 0.3"),
-    "load_s": ("seconds of `load_clap('clap-mini')`", "≤ 1"),
-    "course_s": ("seconds of all notebooks on an empty cache", "≤ 630"),
-    "course_busy_ratio": (
-        "the same beside a busy process for each core / alone",
-        "≤ 3",
-    ),
-}
+FIGURES = json.loads((Path(__file__).parent / "figures.json").read_text("utf-8"))
 # A corpus of any length out of the bundled one: every clip is read and encoded.
 EMBED = """
 import json, resource, sys, time
@@ -162,29 +157,44 @@ def least_cosine(clap: Clap) -> float:
 def measure_embed() -> dict[str, float]:
     """`embed_audio` and transformers, in turn; agreement; the tower's rate."""
     clap, corpus = load_clap("clap-mini"), load_corpus("emosynth").select(splits="test")
+    fast = load_clap("clap-mini", bfloat16=can_multiply_bfloat16())
     clips = [corpus.read(i) for i in range(N_CLIPS)]
     whole = whisper_encoder(clap, n_blocks=6, n_positions=1500)
     documented, ours = alternate(
-        lambda: embed_with_whisper(clap, whole, clips), lambda: clap.embed_audio(clips)
+        lambda: embed_with_whisper(clap, whole, clips), lambda: fast.embed_audio(clips)
     )
     figures = {"embed_ratio_documented": documented / ours}
     n_positions = 150  # three seconds
     equal = [clip.repeat(40)[: 320 * n_positions] for clip in clips]
     cut = whisper_encoder(clap, n_positions=n_positions)
-    same, ours = alternate(
-        lambda: embed_with_whisper(clap, cut, equal), lambda: clap.embed_audio(equal)
+    same, plain, ours = alternate(
+        lambda: embed_with_whisper(clap, cut, equal),
+        lambda: clap.embed_audio(equal),
+        lambda: fast.embed_audio(equal),
     )
     figures["embed_ratio_same_lengths"] = same / ours
-    figures["embed_min_cosine"] = least_cosine(clap)
+    figures["embed_ratio_float32"] = same / plain
+    figures["clips_per_second"] = N_CLIPS / ours
+    figures["embed_min_cosine"] = least_cosine(fast)
     with FlopCounterMode(display=False) as counter:
         clap.audio_tower.features(equal)
-    matrix = torch.randn(2048, 2048)
-    product, tower = alternate(
-        lambda: matrix @ matrix, lambda: clap.audio_tower.features(equal)
-    )
-    rate = counter.get_total_flops() / tower
-    figures["peak_fraction"] = rate / (2 * 2048**3 / product)
+    for name, model in (("peak_fraction", fast), ("peak_fraction_float32", clap)):
+        low = model.audio_tower.bfloat16
+        matrix = torch.randn(2048, 2048, dtype=torch.bfloat16 if low else torch.float32)
+        product, tower = alternate(
+            lambda m=matrix: m @ m, lambda m=model: m.audio_tower.features(equal)
+        )
+        rate = counter.get_total_flops() / tower
+        figures[name] = rate / (2 * 2048**3 / product)
     return figures
+
+
+def can_multiply_bfloat16() -> bool:
+    """Say whether 16 bits are faster here than 32."""
+    wide = torch.randn(1024, 1024)
+    narrow = wide.bfloat16()
+    slow, quick = alternate(lambda: wide @ wide, lambda: narrow @ narrow)
+    return quick < slow
 
 
 def measure_cache() -> dict[str, float]:
@@ -209,7 +219,22 @@ def measure_learning() -> dict[str, float]:
         tune_contexts(clap, EMOTIONS, captions=phrases, place_map=place_map)
 
     clep, contexts = alternate(lambda: finetune_clep(clap, speech), tune)
-    return {"clep_s": clep, "contexts_s": contexts}
+    figures = {"clep_s": clep, "contexts_s": contexts}
+    parts = [speech.take(np.arange(0, len(speech), step)) for step in (8, 4, 2, 1)]
+    took = alternate(*(partial(finetune_clep, clap, p, progress=False) for p in parts))
+    figures["clep_exponent"] = exponent([len(part) for part in parts], took)
+    numbers = (4, 8, 16, 32, 64)
+    how = {"captions": list(dict.fromkeys(captions))[:64], "progress": False}
+    ways = [
+        partial(tune_contexts, clap, EMOTIONS, n_contexts=n, **how) for n in numbers
+    ]
+    figures["contexts_exponent"] = exponent(numbers, alternate(*ways, repeats=2))
+    return figures
+
+
+def exponent(sizes: Sequence[int], seconds: Sequence[float]) -> float:
+    """The power of its size that work grows with."""
+    return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
 
 
 def measure_benchmark() -> dict[str, float]:
@@ -224,8 +249,9 @@ def measure_memory(sizes: Sequence[int] = SIZES) -> dict[str, float]:
     """Embed corpora of several lengths, each in a process of its own."""
     pairs = [json.loads(run("-c", EMBED, n).splitlines()[-1]) for n in sizes]
     seconds, peaks = zip(*pairs, strict=True)
-    slope = np.polyfit(np.log(sizes), np.log(seconds), 1)[0]
-    return {"time_exponent": float(slope), "rss_ratio": peaks[-1] / peaks[1]}
+    figures = {"time_exponent": exponent(sizes, seconds)}
+    figures["corpus_per_second"] = sizes[-1] / seconds[-1]
+    return figures | {"rss_ratio": peaks[-1] / peaks[1]}
 
 
 def measure_start() -> dict[str, float]:
@@ -239,10 +265,10 @@ def measure_start() -> dict[str, float]:
 
 
 def measure_course() -> dict[str, float]:
-    """All notebooks on an empty cache: alone, then on a machine that is busy."""
+    """All notebooks and the book on an empty cache: alone, then beside a busy loop."""
     busy_loop = [sys.executable, "-c", "while True: pass"]
     script, seconds = PROJECT / "notebooks" / "build" / "course.py", []
-    for n_busy in (0, os.cpu_count() or 1):
+    for n_busy in (0, 1):
         busy = [subprocess.Popen(busy_loop) for _ in range(n_busy)]
         with tempfile.TemporaryDirectory() as cache:
             began = time.perf_counter()
@@ -255,10 +281,96 @@ def measure_course() -> dict[str, float]:
     return {"course_s": seconds[0], "course_busy_ratio": seconds[1] / seconds[0]}
 
 
+def measure_widgets() -> dict[str, float]:
+    """Each widget's slowest change of a control, the median of five."""
+    clap, clep = load_clap("clap-mini"), load_clap("clep-mini")
+    studio = load_corpus("emosynth").select(domains="studio")
+    spaces = {"CLAP": embed_corpus(clap, studio)}
+    spaces["CLEP"] = spaces["CLAP"].embedded_by(clep)
+    fitted, pairs = fit_text_classifier(clap), load_features("pairs")
+    pairs = pairs.take(np.arange(0, len(pairs), 20))
+    captions = pairs.clips["caption"].tolist()
+    shifts = text_shifts(clap, captions)
+    sets = {"tuned": contexts_from_words(clap, captions[:8])}
+    sets["random"] = random_contexts(clap, n_contexts=8)
+    own = {"place_map": fit_place_map(shifts, pairs.clean, pairs.features)}
+    own |= {"clips": pairs, "classifier": fitted}
+    among = {"background": spaces["CLEP"]}
+    takes = []
+    for i in range(3):
+        file = io.BytesIO()
+        soundfile.write(file, studio.read(i).numpy(), RATE, format="WAV")
+        takes.append({f"take {i}": file.getvalue()})
+    pairs_of_takes = [takes[i] | takes[i - 1] for i in range(3)] * 2
+    takes *= 2
+    words = {"prompt": [f"a voice in a room, {i}" for i in range(6)]}
+    where = {"severity": [0.5, 1.0, 1.5, 2.0, 2.5, 0.25]}
+    place = studio.read(0)
+    panels = [
+        (widgets.explore_prompts(clap, spaces["CLAP"]), words),
+        (
+            widgets.mix_environments(place, clap=clep, classifiers=fitted, **among),
+            where,
+        ),
+        (widgets.view_contexts(clap, sets, **own), {"number": [1, 2, 3, 4, 5, 6]}),
+        (widgets.explore_embeddings(spaces), {"colour": ["sex", "emotion"] * 3}),
+        (widgets.try_your_voice(clep, fitted, **among), {"recording": takes}),
+        (widgets.try_your_voice(clep, fitted, **among), {"recording": pairs_of_takes}),
+    ]
+    slowest = 0.0
+    for panel, changes in panels:
+        ((control, values),) = changes.items()
+        coming = iter(values)
+
+        def change(panel=panel, control=control, coming=coming) -> None:
+            panel.value = panel.value | {control: next(coming)}
+
+        (seconds,) = alternate(change)
+        print(f"  {control:<10} {seconds:.2f} s", file=sys.stderr)
+        slowest = max(slowest, seconds)
+    return {"widget_s": slowest}
+
+
+def measure_weight() -> dict[str, float]:
+    """What a clone weighs, an installation, and the least that runs the course."""
+    listed = ["git", "ls-files", "-z"]
+    names = subprocess.check_output(listed, cwd=PROJECT, text=True).split("\0")
+    clone = sum((PROJECT / name).stat().st_size for name in names if name)
+    course, least = needed("test", "book"), needed()
+    for name in list(least):  # what torch's build for CPUs does without
+        if re.match(r"nvidia-|cuda-|triton$", name):
+            del least[name]
+    figures = {"clone_mb": clone / 1e6, "install_gb": sum(course.values()) / 1e9}
+    return figures | {"least_gb": sum(least.values()) / 1e9}
+
+
+def needed(*extras: str) -> dict[str, int]:
+    """Bytes of every package that the project needs here, and those that they need."""
+    sizes: dict[str, int] = {}
+    coming = [Requirement(f"clepdg-lib[{','.join(extras)}]")]
+    while coming:
+        wanted = coming.pop()
+        try:
+            package = metadata.distribution(wanted.name)
+        except metadata.PackageNotFoundError:
+            continue
+        files = [file.locate() for file in package.files or ()]
+        name = canonicalize_name(wanted.name)
+        if name not in sizes or wanted.extras:
+            sizes[name] = sum(os.path.getsize(f) for f in files if os.path.isfile(f))
+            for line in package.requires or ():
+                one = Requirement(line)
+                marks = [{"extra": extra} for extra in (*wanted.extras, "")]
+                if one.marker is None or any(map(one.marker.evaluate, marks)):
+                    coming.append(one)
+    return sizes
+
+
 MEASUREMENTS = {
     measure.__name__.removeprefix("measure_"): measure
-    for measure in (measure_embed, measure_cache, measure_learning, measure_benchmark)
-    + (measure_memory, measure_start, measure_course)
+    for measure in (measure_embed, measure_cache, measure_learning, measure_widgets)
+    + (measure_start, measure_weight, measure_memory, measure_benchmark)
+    + (measure_course,)
 }
 
 
@@ -291,6 +403,29 @@ def write(figures: dict, file: Path | None) -> None:
         machine = versions() | {"cores": os.cpu_count()}
         result = {**figures, "rows": rows, "machine": machine}
         write_atomically(file, json.dumps(result, indent=1) + "\n")
+        if rate := figures.get("corpus_per_second"):
+            rows = scale(rate, file.with_name("gpu.json"))
+            text = json.dumps({"rows": rows}, indent=1) + "\n"
+            write_atomically(file.with_name("scale.json"), text)
+
+
+def scale(rate: float, gpu_file: Path) -> list[dict]:
+    """Hours and dollars for large corpora, from measured rates alone."""
+    cores, rows = os.cpu_count() or 1, []
+    machines = {f"{cores} cores": (rate, cores * CORE_HOUR)}
+    machines[f"8 machines of {cores} cores"] = (8 * rate, 8 * cores * CORE_HOUR)
+    if gpu_file.is_file():  # what gpu.py measured
+        for row in json.loads(gpu_file.read_text("utf-8"))["rows"]:
+            for n, name in ((1, "one GPU"), (8, "eight GPUs")):
+                key = f"{name}, {row['tower']}, {row['precision']}"
+                machines[key] = (n * row["clips_per_second"], n * GPU_HOUR)
+    for name, (clips, dollars) in machines.items():
+        row = {"machine": name, "clips a second": round(clips)}
+        for n, title in ((10**5, "100,000 clips"), (10**6, "1,000,000 clips")):
+            hours = n / clips / 3600
+            row[title] = f"{hours:.2f} h, {hours * dollars:.2f} $"
+        rows.append(row)
+    return rows
 
 
 if __name__ == "__main__":
