@@ -182,7 +182,7 @@ def split_speakers(clips: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     split = pd.cut(middle, [0, 0.2, 0.4, 1], labels=SPLITS[::-1]).astype(str)
     if len(split) > 1:
         split.iloc[0] = "test"
-    if len(split) > 2 and "validation" not in set(split):
+    if len(split) > 2 and "validation" not in {*split}:  # at least one speaker each
         split.iloc[1] = "validation"
     return clips.assign(split=clips["speaker"].map(split))
 
@@ -221,11 +221,9 @@ def _find(name: str) -> Path:
         folders, cause = sorted(os.listdir(base)), ""
     except OSError as error:
         folders, cause = [], f" ({error.strerror})"
-    plain = {base / x: re.sub(r"[\W_]", "", x.lower()) for x in folders}
-    for folder in [
-        *(x for x in plain if plain[x].startswith(name)),
-        data_root() / name,
-    ]:
+    pattern = re.compile(r"[\W_]*".join(["", *name]), re.IGNORECASE)
+    found = [base / folder for folder in folders if pattern.match(folder)]
+    for folder in (*found, data_root() / name):
         if os.path.isdir(folder):
             return folder
     owners = "{citation} ({licence})".format(**CORPORA[name])

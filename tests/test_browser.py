@@ -275,18 +275,12 @@ def check_lesson(lab, name):
     page.evaluate(SHUT_DOWN)
 
 
-# Two classes, so that two workers may share the lessons.
-class TestFirstLessons:
-    @pytest.mark.parametrize("name", [*LESSONS][:4])
-    def test_lesson_runs_in_a_browser_and_its_cells_in_any_order(
-        self, lab, requests, name
-    ):
-        check_lesson(lab, name)
+@pytest.mark.parametrize("name", [*LESSONS][:4])
+def test_a_lesson_runs_in_a_browser_and_its_cells_in_any_order(lab, requests, name):
+    check_lesson(lab, name)
 
 
-class TestLastLessons:
+class TestLastLessons:  # of a scope of their own, so that two workers share them all
     @pytest.mark.parametrize("name", [*LESSONS][4:])
-    def test_lesson_runs_in_a_browser_and_its_cells_in_any_order(
-        self, lab, requests, name
-    ):
+    def test_the_same(self, lab, requests, name):
         check_lesson(lab, name)

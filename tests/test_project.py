@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 
 import clepdg_lib
 import results
+from clepdg_lib.corpora import CORPORA
 from clepdg_lib.files import PROJECT, MissingFileError
 
 CONDA = (PROJECT / "environment.yml").read_text(encoding="utf-8")
@@ -255,6 +256,14 @@ def test_pages_quote_results_as_measured_and_their_links_lead_somewhere(page):
         path = target.partition("#")[0]
         if path and not re.match(r"[a-z]+:", path):
             assert (page.parent / path).exists(), f"{alt}: {target}"
+
+
+@pytest.mark.parametrize("page", ["real_speech", "models/clep-mini"])
+def test_licences_are_those_of_the_readers_table(page):
+    text = (PROJECT / "data" / page / "README.md").read_text(encoding="utf-8")
+    for name, title in results.CORPORA.items():
+        (row,) = re.findall(rf"^\| {title}, .*$", text, flags=re.M)
+        assert row.endswith(f"| {CORPORA[name]['licence']} |"), row
 
 
 def test_the_readme_is_short_and_says_what_it_is():

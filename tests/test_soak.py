@@ -88,9 +88,9 @@ def test_processes_fill_one_cache_together(tmp_path, private_cache):
     make_corpus(tmp_path / "clips", n_each=5)
     make_clap().save(tmp_path / "model")
     command = [sys.executable, "-c", EMBED, tmp_path / "model", tmp_path / "clips"]
-    files = [tmp_path / f"{i}.npy" for i in range(3)]
+    files = [tmp_path / f"{i}.npy" for i in range(2)]
     workers = [subprocess.Popen([*command, file]) for file in files]
-    assert [worker.wait(timeout=300) for worker in workers] == [0, 0, 0]
+    assert [worker.wait(timeout=300) for worker in workers] == [0, 0]
     clap, corpus = load_clap(tmp_path / "model"), load_corpus(tmp_path / "clips")
     expected = embed_corpus(clap, corpus, cache=False).embeddings.numpy()
     for file in files:

@@ -7,8 +7,6 @@ work starts again on top of them, until it comes through. What is damaged, lost,
 differs from an uninterrupted run by more than 1e-6 ends the campaign with an error.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import random

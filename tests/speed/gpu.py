@@ -7,8 +7,6 @@ It measures clap-mini's tower and one of LAION's full size (random weights: the 
 the same), in both precisions, and fine-tuning on the features that ship.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

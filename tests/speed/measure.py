@@ -1,12 +1,10 @@
 """How fast this machine is, mostly as ratios of two ways of doing the same thing.
 
-    python tests/speed/measure.py --json data/results/speed.json [--skip course]
+    python tests/speed/measure.py --json data/results/speed.json [--only course]
 
 Seconds of one machine say little on another, and little on the same one an hour later.
 So two ways are timed in turn in one run, and their medians of five are divided.
 """
-
-from __future__ import annotations
 
 import argparse
 import io
@@ -268,15 +266,13 @@ def measure_course() -> dict[str, float]:
     """All notebooks and the book on an empty cache: alone, then beside a busy loop."""
     busy_loop = [sys.executable, "-c", "while True: pass"]
     script, seconds = PROJECT / "notebooks" / "build" / "course.py", []
-    for n_busy in (0, 1):
-        busy = [subprocess.Popen(busy_loop) for _ in range(n_busy)]
-        with tempfile.TemporaryDirectory() as cache:
+    for other in ([sys.executable, "-c", "pass"], busy_loop):
+        with tempfile.TemporaryDirectory() as cache, subprocess.Popen(other) as process:
             began = time.perf_counter()
             try:
                 run(script, "run", CLEPDG_CACHE=cache, OMP_WAIT_POLICY="PASSIVE")
             finally:
-                for process in busy:
-                    process.kill()
+                process.kill()
             seconds.append(time.perf_counter() - began)
     return {"course_s": seconds[0], "course_busy_ratio": seconds[1] / seconds[0]}
 
@@ -295,27 +291,22 @@ def measure_widgets() -> dict[str, float]:
     sets["random"] = random_contexts(clap, n_contexts=8)
     own = {"place_map": fit_place_map(shifts, pairs.clean, pairs.features)}
     own |= {"clips": pairs, "classifier": fitted}
-    among = {"background": spaces["CLEP"]}
+    asked = {"clap": clep, "classifiers": fitted, "background": spaces["CLEP"]}
     takes = []
     for i in range(3):
         file = io.BytesIO()
         soundfile.write(file, studio.read(i).numpy(), RATE, format="WAV")
         takes.append({f"take {i}": file.getvalue()})
     pairs_of_takes = [takes[i] | takes[i - 1] for i in range(3)] * 2
-    takes *= 2
     words = {"prompt": [f"a voice in a room, {i}" for i in range(6)]}
     where = {"severity": [0.5, 1.0, 1.5, 2.0, 2.5, 0.25]}
-    place = studio.read(0)
     panels = [
         (widgets.explore_prompts(clap, spaces["CLAP"]), words),
-        (
-            widgets.mix_environments(place, clap=clep, classifiers=fitted, **among),
-            where,
-        ),
+        (widgets.mix_environments(studio.read(0), **asked), where),
         (widgets.view_contexts(clap, sets, **own), {"number": [1, 2, 3, 4, 5, 6]}),
         (widgets.explore_embeddings(spaces), {"colour": ["sex", "emotion"] * 3}),
-        (widgets.try_your_voice(clep, fitted, **among), {"recording": takes}),
-        (widgets.try_your_voice(clep, fitted, **among), {"recording": pairs_of_takes}),
+        (widgets.try_your_voice(**asked), {"recording": takes * 2}),
+        (widgets.try_your_voice(**asked), {"recording": pairs_of_takes}),
     ]
     slowest = 0.0
     for panel, changes in panels:
@@ -378,17 +369,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="keep the figures in this file")
     parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, help="default all")
-    parser.add_argument("--skip", nargs="+", choices=MEASUREMENTS, default=[])
     args = parser.parse_args(arguments)
     figures = {}
     if args.json and args.json.is_file():  # what is not measured stays as it was
         figures = json.loads(args.json.read_text(encoding="utf-8"))
     for name in args.only or MEASUREMENTS:
-        if name not in args.skip:
-            print(f"measuring {name} ...", file=sys.stderr, flush=True)
-            measured = MEASUREMENTS[name]()
-            figures |= {key: round(value, 6) for key, value in measured.items()}
-            write(figures, args.json)
+        print(f"measuring {name} ...", file=sys.stderr, flush=True)
+        measured = MEASUREMENTS[name]()
+        figures |= {key: round(value, 6) for key, value in measured.items()}
+        write(figures, args.json)
 
 
 def write(figures: dict, file: Path | None) -> None:
