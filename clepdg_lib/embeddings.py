@@ -77,7 +77,8 @@ def embed_corpus(
     for i, path in enumerate(paths if cache else []):
         with suppress(OSError, ValueError):  # a clip or its row is none, or damaged
             cached[i] = folder / f"{files.sha256(path)}.f32"
-            content = bytearray(cached[i].read_bytes())
+            with open(cached[i], "rb") as file:
+                content = bytearray(file.read())
             row, code = np.frombuffer(content[:-32], np.float32), content[-32:]
             if row.shape == (clap.width,) and hashlib.sha256(row).digest() == code:
                 rows[i] = torch.from_numpy(row)

@@ -67,7 +67,8 @@ def write_atomically(path: str | os.PathLike, data: str | bytes) -> Path:
 
 def sha256(path: str | os.PathLike) -> str:
     """SHA-256 of a file's content, in hexadecimal."""
-    return hashlib.sha256(as_path(path).read_bytes()).hexdigest()
+    with open(os.path.expanduser(path), "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
 
 
 def write_checksums(folder: str | os.PathLike) -> Path:

@@ -95,6 +95,8 @@ def check_rate(sample_rate: object) -> int:
 def resample(wave: torch.Tensor, *, from_rate: int, to_rate: int) -> torch.Tensor:
     """Change the sample rate with soxr's high-quality filter."""
     rates = check_rate(from_rate), check_rate(to_rate)
+    if rates[0] == rates[1]:
+        return as_wave(wave)
     samples = soxr.resample(as_wave(wave).numpy(), *rates, quality="HQ")
     return as_wave(samples, name=f"a wave of {len(wave)} samples at {to_rate} Hz")
 

@@ -134,9 +134,10 @@ def render_waves(
         moved = f"Cosine of embeddings {view.cosine:.2f}" if len(waves) > 1 else title
         clouds = background.embeddings, background.clips["emotion"]
         view.map = plots.embedding_map(*clouds, title=moved, moves={last: embedded})
+        view.map.axes[0].set(xticks=[], yticks=[])  # numbers without a meaning
         drawn[f"PCA of clips by emotion, a star at: {last}. {moved}"] = view.map
     for axis in (axis for figure in drawn.values() for axis in figure.axes):
-        axis.locator_params(nbins=5)  # placing ticks takes most of the time
+        axis.locator_params(nbins=3)  # placing ticks takes most of the time
     images = [image_html(figure, alt=alt) for alt, figure in drawn.items()]
     view.html = side_by_side(*cells) + side_by_side(*images)
     return view

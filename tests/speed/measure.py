@@ -1,6 +1,4 @@
-"""How fast this machine is, mostly as ratios of two ways of doing the same thing.
-
-    python tests/speed/measure.py --json data/results/speed.json [--only course]
+"""How fast this machine is, mostly as ratios: tests/speed/measure.py [--only embed]
 
 Seconds of one machine say little on another, and little on the same one an hour later.
 So two ways are timed in turn in one run, and their medians of five are divided.
@@ -196,8 +194,8 @@ def can_multiply_bfloat16() -> bool:
 
 
 def measure_cache() -> dict[str, float]:
-    """Embed the bundled corpus's test split again and again from the cache."""
-    clap, corpus = load_clap("clap-mini"), load_corpus("emosynth").select(splits="test")
+    """Embed the bundled corpus again and again from the cache."""
+    clap, corpus = load_clap("clap-mini"), load_corpus("emosynth")
     folder = tempfile.TemporaryDirectory()
     with folder, patch.dict(os.environ, CLEPDG_CACHE=folder.name):
         (seconds,) = alternate(lambda: embed_corpus(clap, corpus))
@@ -208,21 +206,23 @@ def measure_learning() -> dict[str, float]:
     """CLEP and contexts on the features that ship, as lessons 02 and 03 learn them."""
     clap, speech = load_clap("clap-mini"), load_features()
     pairs = load_features("pairs")
-    captions = pairs.clips["caption"].tolist()
+    rows, captions = pairs.clips["caption"].factorize()
 
     def tune() -> None:
-        shifts = text_shifts(clap, captions)
-        place_map = fit_place_map(shifts, pairs.clean, pairs.features)
-        phrases = list(dict.fromkeys(captions))
-        tune_contexts(clap, EMOTIONS, captions=phrases, place_map=place_map)
+        shifts = text_shifts(clap, list(captions))
+        tau = shifts[torch.tensor(rows)]
+        how = {"place_map": fit_place_map(tau, pairs.clean, pairs.features)}
+        how |= {"captions": list(captions), "caption_shifts": shifts}
+        tune_contexts(clap, EMOTIONS, progress=False, **how)
 
-    clep, contexts = alternate(lambda: finetune_clep(clap, speech), tune)
+    train = partial(finetune_clep, clap, speech, progress=False)
+    clep, contexts = alternate(train, tune)
     figures = {"clep_s": clep, "contexts_s": contexts}
     parts = [speech.take(np.arange(0, len(speech), step)) for step in (8, 4, 2, 1)]
     took = alternate(*(partial(finetune_clep, clap, p, progress=False) for p in parts))
     figures["clep_exponent"] = exponent([len(part) for part in parts], took)
     numbers = (4, 8, 16, 32, 64)
-    how = {"captions": list(dict.fromkeys(captions))[:64], "progress": False}
+    how = {"captions": list(captions)[:64], "progress": False}
     ways = [
         partial(tune_contexts, clap, EMOTIONS, n_contexts=n, **how) for n in numbers
     ]
@@ -247,8 +247,8 @@ def measure_memory(sizes: Sequence[int] = SIZES) -> dict[str, float]:
     """Embed corpora of several lengths, each in a process of its own."""
     pairs = [json.loads(run("-c", EMBED, n).splitlines()[-1]) for n in sizes]
     seconds, peaks = zip(*pairs, strict=True)
-    figures = {"time_exponent": exponent(sizes, seconds)}
-    figures["corpus_per_second"] = sizes[-1] / seconds[-1]
+    figures = {"corpus_per_second": sizes[-1] / seconds[-1]}
+    figures["time_exponent"] = exponent(sizes, seconds)
     return figures | {"rss_ratio": peaks[-1] / peaks[1]}
 
 
@@ -324,9 +324,8 @@ def measure_widgets() -> dict[str, float]:
 
 def measure_weight() -> dict[str, float]:
     """What a clone weighs, an installation, and the least that runs the course."""
-    listed = ["git", "ls-files", "-z"]
-    names = subprocess.check_output(listed, cwd=PROJECT, text=True).split("\0")
-    clone = sum((PROJECT / name).stat().st_size for name in names if name)
+    names = subprocess.check_output(["git", "ls-files"], cwd=PROJECT, text=True)
+    clone = sum((PROJECT / name).stat().st_size for name in names.splitlines())
     course, least = needed("test", "book"), needed()
     for name in list(least):  # what torch's build for CPUs does without
         if re.match(r"nvidia-|cuda-|triton$", name):
