@@ -293,7 +293,7 @@ def load_clap(
 
     It is bundled, a folder of `Clap.save` or in Hugging Face's layout, or on the hub.
     With `bfloat16` the audio tower multiplies so: faster where the processor can, and
-    embeddings have a cosine of .9999 with those of float32. An unknown name or a
+    clap-mini's embeddings keep a cosine of .9999 with float32's. An unknown name or a
     changed file raises a `ValueError`.
     """
     name, models = str(name), files.data_root() / "models"

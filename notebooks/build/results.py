@@ -63,7 +63,10 @@ def render(name: str, *, project: Path = PROJECT) -> str:
         both = [_read(each, project=project)["rows"] for each in ("loco", "shift")]
         rows = _inductive(both[0] + both[1])
         rows = rows.assign(seed=0)  # means alone: spreads stand on the results page
-        return _severities(rows[rows["method"].isin(HEADLINE)])
+        rows = rows[rows["method"].isin(HEADLINE)]
+        return _severities(
+            rows.sort_values("method", key=lambda m: m.map(HEADLINE.index))
+        )
     result = _read(name, project=project)
     rows = pd.DataFrame(result["rows"])
     if "block" in rows:
