@@ -10,7 +10,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -149,17 +149,17 @@ class Clap(nn.Module):
                 wave = audio.read_audio(clips[i], sample_rate=self.sample_rate)
             else:
                 wave = audio.as_wave(clips[i], name=f"clip {i}")
-                rates = {"from_rate": sample_rate, "to_rate": self.sample_rate}
-                wave = audio.resample(wave, **rates)
+                if sample_rate != self.sample_rate:
+                    rates = {"from_rate": sample_rate, "to_rate": self.sample_rate}
+                    wave = audio.resample(wave, **rates)
             return audio.prepare(wave, sample_rate=self.sample_rate)
 
         options = {"batch_size": batch_size, "progress": progress}
-        rows = [
-            row for _, row in self.stream_features(read, range(len(clips)), **options)
-        ]
+        options["ahead"] = any(isinstance(clip, Path) for clip in clips)
+        rows = dict(self.stream_features(read, range(len(clips)), **options))
         if not rows:
             raise AudioError("there are no clips; pass at least one")
-        return torch.stack(rows)
+        return torch.stack([*rows.values()])
 
     def stream_features(
         self,
@@ -167,36 +167,35 @@ class Clap(nn.Module):
         numbers: Sequence[int],
         *,
         problems: dict[int, AudioError] | None = None,
+        ahead: bool = True,
         batch_size: int = 32,
         progress: bool = False,
     ) -> Iterator[tuple[int, Tensor]]:
         """Yield number and features (width,) of each usable clip, in order.
 
-        `read` gives its prepared wave. `problems` collects each `AudioError`, also of a
-        silent clip; where it is None, the first is raised.
+        `read` gives its prepared wave, `ahead` of time in other threads. `problems`
+        collects each `AudioError`, also of a silent clip; without it, the first raises.
         """
         check_range(least=1, whole=True, batch_size=batch_size)
         encode, waves = pin_defaults(self.audio_tower.features), {}
         bar = tqdm(numbers, desc="embedding", unit="clip", disable=not progress)
-        with ThreadPoolExecutor(max_workers=2) as pool:
-            coming = deque(pool.submit(read, i) for i in numbers[:READ_AHEAD])
-            for k, i in enumerate(bar, start=1):
-                for ahead in numbers[k + READ_AHEAD - 1 : k + READ_AHEAD]:
-                    coming.append(pool.submit(read, ahead))
-                try:
-                    wave = coming.popleft().result()
-                    if audio.is_silent(wave):
-                        raise AudioError(f"clip {i} is silent; leave it out")
-                    waves[i] = wave
-                except AudioError as error:
-                    if problems is None:
-                        raise
-                    problems[i] = error
-                full = sum(map(len, waves.values())) > MAX_SAMPLES
-                if waves and (full or len(waves) == AT_ONCE or k == len(numbers)):
-                    rows = encode([*waves.values()], batch_size=int(batch_size))
-                    yield from zip(waves, rows, strict=True)
-                    waves.clear()
+        now = (partial(read, i) for i in numbers)
+        calls = _call_ahead(read, numbers) if ahead else now
+        for i, call in zip(bar, calls, strict=True):
+            try:
+                waves[i] = call()
+                if not waves[i].any():
+                    del waves[i]
+                    raise AudioError(f"clip {i} is silent; leave it out")
+            except AudioError as error:
+                if problems is None:
+                    raise
+                problems[i] = error
+            full = sum(map(len, waves.values())) > MAX_SAMPLES
+            if waves and (full or len(waves) == AT_ONCE or i == numbers[-1]):
+                rows = encode([*waves.values()], batch_size=int(batch_size))
+                yield from zip(waves, rows, strict=True)
+                waves.clear()
         if problems:
             n, first = len(problems), next(iter(problems.values()))
             warnings.warn(f"{n} clips left out; the first: {first}", stacklevel=2)
@@ -282,6 +281,16 @@ class Clap(nn.Module):
         return folder
 
 
+def _call_ahead(function: Callable, items: Sequence) -> Iterator[Callable]:
+    """Call a function in two threads, some items ahead; yield what gives results."""
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        coming = deque(pool.submit(function, item) for item in items[:READ_AHEAD])
+        for k in range(len(items)):
+            for item in items[k + READ_AHEAD : k + READ_AHEAD + 1]:
+                coming.append(pool.submit(function, item))
+            yield coming.popleft().result
+
+
 @pin_defaults
 def load_clap(
     name: str | Path = "clap-mini",
@@ -318,8 +327,10 @@ def load_clap(
         raise kind(f"{problem}; {remedy}") from error
     _refuse_infinite(clap.state_dict(), where=name)
     clap.name = folder.resolve().name if is_local else name
-    clap.audio_tower.bfloat16 = bfloat16
-    return clap.float().to(device)
+    clap = clap.float().to(device)
+    if bfloat16:
+        clap.audio_tower.lower_precision()
+    return clap
 
 
 def _load_folder(folder: Path, bundled: bool) -> Clap:

@@ -28,8 +28,12 @@ class AudioTower(nn.Module):
     width: int  # D
     window_seconds: float  # the longest wave that is encoded in one piece
     config: dict[str, Any]  # from it, `build_audio_tower` makes the architecture
-    bfloat16 = False  # multiply in 16 bits: where processors can, twice as fast
     encode: Callable[[Sequence[Tensor]], Tensor]  # n waves (samples,) -> (n, D)
+    low_precision = False
+
+    def lower_precision(self) -> None:
+        """Multiply in bfloat16 from now on; where processors can, twice as fast."""
+        self.low_precision = True
 
     @torch.no_grad()
     def features(self, waves: Sequence[Tensor], *, batch_size: int = 32) -> Tensor:
@@ -39,20 +43,18 @@ class AudioTower(nn.Module):
         windows = [window for piece in pieces for window in piece]
         order = torch.tensor([len(window) for window in windows]).argsort(stable=True)
         rows = torch.empty(len(windows), self.width)
-        kind = next(self.parameters()).device.type
         for part in order.split(batch_size):  # windows of like length
-            with torch.autocast(kind, torch.bfloat16, enabled=self.bfloat16):
-                encoded = self.encode([windows[i] for i in part])
-            rows[part] = encoded.float().cpu()
+            rows[part] = self.encode([windows[i] for i in part]).float().cpu()
         of_clips = rows.split([len(piece) for piece in pieces])
         return torch.stack([part.mean(dim=0) for part in of_clips])
 
     def fingerprint(self) -> str:
         """Hash of the settings and the weights."""
         digest = hashlib.sha256(repr(sorted(self.config.items())).encode())
-        digest.update(b"bfloat16" * self.bfloat16)
+        digest.update(b"bfloat16" * self.low_precision)
         for _, tensor in sorted(self.state_dict().items()):
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+            raw = tensor.detach().cpu().flatten().view(torch.uint8)
+            digest.update(raw.numpy().tobytes())
         return digest.hexdigest()
 
 
@@ -106,30 +108,50 @@ class WhisperTower(AudioTower):
         self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
         self.eval().requires_grad_(False)
 
+    def lower_precision(self) -> None:
+        super().lower_precision()
+        for part in self.encoder.modules():
+            if isinstance(part, nn.Linear | nn.Conv1d):
+                part.bfloat16()
+            elif isinstance(part, nn.LayerNorm):  # the sum along blocks stays float32
+                part.register_forward_hook(_to_bfloat16)
+
     def spectrogram(self, wave: Tensor) -> Tensor:
         """Compute Whisper's log-mel spectrogram: (samples,) -> (n_mels, F)."""
-        wave = F.pad(wave, (0, max(0, self.n_fft - wave.numel())))
-        spectrum = torch.stft(
-            wave, self.n_fft, self.hop_length, window=self.window, return_complex=True
-        )
-        power = spectrum[:, :-1].abs().square()  # (n_bins, F)
-        log = (power.T @ self.mel).T.clamp_min(1e-10).log10()
-        return (log.maximum(log.max() - 8) + 4) / 4
+        return self._spectrograms([wave])[0][0]
+
+    def _spectrograms(self, waves: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Spectrograms of a batch (n, n_mels, F), 0 beyond each; and where it is."""
+        half, device = self.n_fft // 2, self.mel.device
+        waves = [F.pad(w, (0, max(0, self.n_fft - w.numel()))) for w in waves]
+        lengths = torch.tensor([w.numel() // self.hop_length for w in waves])
+        mirrored = [F.pad(w[None], (half, half), mode="reflect")[0] for w in waves]
+        padded = pad_sequence(mirrored, batch_first=True).to(device)
+        how = {"window": self.window, "center": False, "return_complex": True}
+        spectrum = torch.stft(padded, self.n_fft, self.hop_length, **how)[..., :-1]
+        power = spectrum.real.square() + spectrum.imag.square()  # (n, n_bins, F)
+        log = (self.mel.T @ power).clamp_min(1e-10).log10()
+        within = torch.arange(log.shape[2], device=device) < lengths[:, None].to(device)
+        log = log.where(within[:, None], -10)
+        log = (log.maximum(log.amax(dim=(1, 2), keepdim=True) - 8) + 4) / 4
+        return log * within[:, None], within
 
     def encode(self, waves: Sequence[Tensor]) -> Tensor:
-        mels = [self.spectrogram(wave.to(self.mel.device)).T for wave in waves]
-        padded = pad_sequence(mels, batch_first=True).mT  # (n, n_mels, F)
-        lengths = torch.tensor([len(mel) for mel in mels], device=padded.device)
-        within = torch.arange(padded.shape[2], device=padded.device) < lengths[:, None]
-        hidden = F.gelu(self.encoder.conv1(padded)) * within[:, None]
-        hidden = F.gelu(self.encoder.conv2(hidden)).mT  # (n, T, D)
+        mels, within = self._spectrograms(waves)
+        mels = mels.to(self.encoder.conv1.weight.dtype)
+        hidden = F.gelu(self.encoder.conv1(mels)) * within[:, None]
+        hidden = F.gelu(self.encoder.conv2(hidden)).mT.contiguous()  # (n, T, D)
         hidden = hidden + self.encoder.embed_positions.weight[: hidden.shape[1]]
         mask = within[:, ::2]  # (n, T): the second convolution has stride 2
         attend = None if bool(mask.all()) else mask[:, None, None, :]
         for block in self.encoder.layers:
             hidden = block(hidden, attend)
-        weight = mask[..., None].to(hidden.dtype)  # (n, T, 1)
-        return (hidden * weight).sum(dim=1) / weight.sum(dim=1)
+        total = (hidden * mask[..., None]).sum(dim=1)
+        return total / mask.sum(dim=1, keepdim=True)
+
+
+def _to_bfloat16(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+    return output.bfloat16()
 
 
 class HtsatTower(AudioTower):
@@ -151,7 +173,9 @@ class HtsatTower(AudioTower):
         mels = inputs["input_features"].to(self.model.device)
         # Fused checkpoints' extractor calls a clip longer at random; none is.
         longer = torch.zeros(len(waves), 1, dtype=torch.bool, device=mels.device)
-        return self.model(mels, is_longer=longer).pooler_output
+        kind, low = mels.device.type, self.low_precision
+        with torch.autocast(kind, torch.bfloat16, enabled=low):
+            return self.model(mels, is_longer=longer).pooler_output
 
 
 def build_audio_tower(config: dict[str, Any]) -> AudioTower:

@@ -52,7 +52,7 @@ def as_wave(wave: object, *, name: str = "clip") -> torch.Tensor:
         problem = "it is empty, use a longer one"
     elif not wave.is_floating_point():
         problem = "samples are floats from -1 to 1, so divide 16-bit integers by 32768"
-    elif not float(torch.linalg.vector_norm(wave.float(), math.inf)) < MAX_PEAK:
+    elif not _peak(wave.float()) < MAX_PEAK:
         problem = "it holds NaN, infinite or absurd samples, record or convert it again"
     else:
         return wave.to(torch.float32)
@@ -110,15 +110,22 @@ def rms_db(wave: torch.Tensor) -> float:
 
 def is_silent(wave: torch.Tensor) -> bool:
     """Say whether a wave holds but a constant and thumps (the rest is below -90 dB)."""
-    return _frame_powers(wave - wave.median(), 320)[1] < 10 ** (SILENCE_DB / 10)
+    frames = pad(wave - wave.mean(), (0, -len(wave) % 320)).view(-1, 320)
+    frames = frames - frames.mean(dim=1, keepdim=True)  # about its own mean, each
+    return _frame_powers(frames.flatten(), 320)[1] < 10 ** (SILENCE_DB / 10)
 
 
 def level(wave: torch.Tensor) -> torch.Tensor:
     """Bring a wave to -26 dB, or as near as its peak allows; silence stays."""
     if (now := rms_db(wave)) < SILENCE_DB:
         return wave
-    peak = float(torch.linalg.vector_norm(wave, math.inf))
-    return wave * min(10 ** ((LEVEL_DB - now) / 20), 1.0 / peak)
+    return wave * min(10 ** ((LEVEL_DB - now) / 20), 1.0 / _peak(wave))
+
+
+def _peak(wave: torch.Tensor) -> float:
+    """The largest absolute sample, or NaN where there is one; needs no copy."""
+    low, high = wave.aminmax()
+    return max(-float(low), float(high))
 
 
 def _frame_powers(wave: torch.Tensor, n_frame: int) -> tuple[torch.Tensor, float]:
@@ -145,10 +152,14 @@ def trim(wave: torch.Tensor, *, sample_rate: int = SAMPLE_RATE) -> torch.Tensor:
 
 
 def prepare(wave: torch.Tensor, *, sample_rate: int = SAMPLE_RATE) -> torch.Tensor:
-    """Prepare a clip for any audio tower: no DC, quiet ends trimmed, at -26 dB."""
+    """Prepare a clip for any audio tower: no DC, quiet ends trimmed, at -26 dB.
+
+    Of a silent one, zeros are left.
+    """
     wave = as_wave(wave)
-    wave = wave - wave.mean()
-    return wave if is_silent(wave) else level(trim(wave, sample_rate=sample_rate))
+    if is_silent(wave):
+        return torch.zeros_like(wave)
+    return level(trim(wave - wave.mean(), sample_rate=sample_rate))
 
 
 def read_audio(path: str | Path, *, sample_rate: int = SAMPLE_RATE) -> torch.Tensor:

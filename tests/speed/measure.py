@@ -175,8 +175,8 @@ def measure_embed() -> dict[str, float]:
     with FlopCounterMode(display=False) as counter:
         clap.audio_tower.features(equal)
     for name, model in (("peak_fraction", fast), ("peak_fraction_float32", clap)):
-        low = model.audio_tower.bfloat16
-        matrix = torch.randn(2048, 2048, dtype=torch.bfloat16 if low else torch.float32)
+        kind = model.audio_tower.encoder.conv1.weight.dtype
+        matrix = torch.randn(2048, 2048, dtype=kind)
         product, tower = alternate(
             lambda m=matrix: m @ m, lambda m=model: m.audio_tower.features(equal)
         )
