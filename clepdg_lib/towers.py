@@ -123,10 +123,10 @@ class WhisperTower(AudioTower):
     def _spectrograms(self, waves: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Spectrograms of a batch (n, n_mels, F), 0 beyond each; and where it is."""
         half, device = self.n_fft // 2, self.mel.device
-        waves = [F.pad(w, (0, max(0, self.n_fft - w.numel()))) for w in waves]
+        waves = [F.pad(w.to(device), (0, max(0, self.n_fft - len(w)))) for w in waves]
         lengths = torch.tensor([w.numel() // self.hop_length for w in waves])
         mirrored = [F.pad(w[None], (half, half), mode="reflect")[0] for w in waves]
-        padded = pad_sequence(mirrored, batch_first=True).to(device)
+        padded = pad_sequence(mirrored, batch_first=True)
         how = {"window": self.window, "center": False, "return_complex": True}
         spectrum = torch.stft(padded, self.n_fft, self.hop_length, **how)[..., :-1]
         power = spectrum.real.square() + spectrum.imag.square()  # (n, n_bins, F)

@@ -30,7 +30,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import WhisperConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from clepdg_lib import widgets
 from clepdg_lib.acpt import (
     contexts_from_words,
     fit_place_map,
@@ -279,6 +278,8 @@ def measure_course() -> dict[str, float]:
 
 def measure_widgets() -> dict[str, float]:
     """Each widget's slowest change of a control, the median of five."""
+    from clepdg_lib import widgets  # a machine with a GPU may have no Jupyter
+
     clap, clep = load_clap("clap-mini"), load_clap("clep-mini")
     studio = load_corpus("emosynth").select(domains="studio")
     spaces = {"CLAP": embed_corpus(clap, studio)}
