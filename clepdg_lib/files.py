@@ -27,7 +27,9 @@ class MissingFileError(FileNotFoundError):
 
 def as_path(path: str | os.PathLike) -> Path:
     """Return a path with `~` expanded, where there is a home."""
-    return Path(os.path.expanduser(path))
+    with suppress(ValueError):  # of a NUL, which no name has
+        path = os.path.expanduser(path)
+    return Path(path)
 
 
 def data_root() -> Path:
