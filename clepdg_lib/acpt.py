@@ -324,13 +324,12 @@ def tune_contexts(
         if place_map is not None:  # what contexts do to the mean clip
             moves = place_map.move(torch.zeros(len(tau), clap.width), tau)
         logits = embedded[:, 1] @ plain.T / temperature
-        losses = {
-            "cover": torch.zeros(()),
-            "consistency": F.cross_entropy(logits, torch.full((len(tau),), drawn)),
-            "diversity": diversity_loss(moves),
-        }
+        losses = {"cover": torch.zeros(())}
         if targets is not None:
             losses["cover"] = cover_loss(tau, targets, kappa=kappa)
+        wanted = torch.full((len(tau),), drawn)
+        losses["consistency"] = F.cross_entropy(logits, wanted)
+        losses["diversity"] = diversity_loss(moves)
         weights = zip((cover, consistency, diversity), losses.values(), strict=True)
         loss = sum(weight * each for weight, each in weights)
         if not torch.isfinite(loss):

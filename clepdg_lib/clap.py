@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial, wraps
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -149,9 +150,8 @@ class Clap(nn.Module):
                 wave = audio.read_audio(clips[i], sample_rate=self.sample_rate)
             else:
                 wave = audio.as_wave(clips[i], name=f"clip {i}")
-                if sample_rate != self.sample_rate:
-                    rates = {"from_rate": sample_rate, "to_rate": self.sample_rate}
-                    wave = audio.resample(wave, **rates)
+                rates = {"from_rate": sample_rate, "to_rate": self.sample_rate}
+                wave = audio.resample(wave, **rates)
             return audio.prepare(wave, sample_rate=self.sample_rate)
 
         options = {"batch_size": batch_size, "progress": progress}
@@ -183,10 +183,9 @@ class Clap(nn.Module):
         calls = _call_ahead(read, numbers) if ahead else now
         for i, call in zip(bar, calls, strict=True):
             try:
-                waves[i] = call()
-                if not waves[i].any():
-                    del waves[i]
+                if not (wave := call()).any():
                     raise AudioError(f"clip {i} is silent; leave it out")
+                waves[i] = wave
             except AudioError as error:
                 if problems is None:
                     raise
@@ -284,11 +283,11 @@ class Clap(nn.Module):
 def _call_ahead(function: Callable, items: Sequence) -> Iterator[Callable]:
     """Call a function in two threads, some items ahead; yield what gives results."""
     with ThreadPoolExecutor(max_workers=2) as pool:
-        coming = deque(pool.submit(function, item) for item in items[:READ_AHEAD])
-        for k in range(len(items)):
-            for item in items[k + READ_AHEAD : k + READ_AHEAD + 1]:
-                coming.append(pool.submit(function, item))
+        calls = (pool.submit(function, item) for item in items)
+        coming = deque(islice(calls, READ_AHEAD))
+        while coming:
             yield coming.popleft().result
+            coming.extend(islice(calls, 1))
 
 
 @pin_defaults
@@ -349,13 +348,11 @@ def _load_folder(folder: Path, bundled: bool) -> Clap:
         weights |= load_file(towers / f"{part}.safetensors")
     text_config = transformers.ClapTextConfig(**config["text_tower"])
     tokenizer = transformers.AutoTokenizer.from_pretrained(towers)
-    clap = Clap(
-        build_audio_tower(config["audio_tower"]),
-        TextTower(transformers.ClapTextModel(text_config), tokenizer),
-        audio_projection=_build_projection(weights, "audio_projection"),
-        text_projection=_build_projection(weights, "text_projection"),
-        logit_scale=config["logit_scale"],
-    )
+    text_tower = TextTower(transformers.ClapTextModel(text_config), tokenizer)
+    names = ("audio_projection", "text_projection")
+    parts = {name: _build_projection(weights, name) for name in names}
+    parts |= {"logit_scale": config["logit_scale"], "text_tower": text_tower}
+    clap = Clap(build_audio_tower(config["audio_tower"]), **parts)
     state = clap.state_dict().items()  # whole numbers, such as positions, stay
     weights |= {key: value for key, value in state if not value.is_floating_point()}
     clap.load_state_dict(weights)

@@ -27,9 +27,7 @@ class MissingFileError(FileNotFoundError):
 
 def as_path(path: str | os.PathLike) -> Path:
     """Return a path with `~` expanded, where there is a home."""
-    with suppress(ValueError):  # of a NUL, which no name has
-        path = os.path.expanduser(path)
-    return Path(path)
+    return Path(path if "\0" in str(path) else os.path.expanduser(path))
 
 
 def data_root() -> Path:

@@ -92,15 +92,10 @@ class WhisperTower(AudioTower):
         self.config = {"kind": "whisper", "n_blocks": n_blocks, "d_model": d_model}
         self.config |= {"n_positions": n_positions, "n_mels": n_mels}
         self.config["n_heads"] = n_heads
-        config = transformers.WhisperConfig(
-            d_model=d_model,
-            encoder_layers=n_blocks,
-            encoder_attention_heads=n_heads,
-            encoder_ffn_dim=4 * d_model,
-            num_mel_bins=n_mels,
-            max_source_positions=n_positions,
-            attn_implementation="sdpa",
-        )
+        sizes = {"encoder_layers": n_blocks, "encoder_attention_heads": n_heads}
+        sizes |= {"d_model": d_model, "encoder_ffn_dim": 4 * d_model}
+        sizes |= {"num_mel_bins": n_mels, "max_source_positions": n_positions}
+        config = transformers.WhisperConfig(attn_implementation="sdpa", **sizes)
         self.encoder = WhisperEncoder(config)
         self.encoder.layer_norm = nn.Identity()  # Whisper's last, behind all blocks
         mel = melscale_fbanks(201, 0.0, 8_000.0, n_mels, 16_000, "slaney", "slaney")
@@ -114,7 +109,7 @@ class WhisperTower(AudioTower):
             if isinstance(part, nn.Linear | nn.Conv1d):
                 part.bfloat16()
             elif isinstance(part, nn.LayerNorm):  # the sum along blocks stays float32
-                part.register_forward_hook(_to_bfloat16)
+                part.register_forward_hook(lambda *call: call[2].bfloat16())
 
     def spectrogram(self, wave: Tensor) -> Tensor:
         """Compute Whisper's log-mel spectrogram: (samples,) -> (n_mels, F)."""
@@ -150,10 +145,6 @@ class WhisperTower(AudioTower):
         return total / mask.sum(dim=1, keepdim=True)
 
 
-def _to_bfloat16(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
-    return output.bfloat16()
-
-
 class HtsatTower(AudioTower):
     """LAION's audio tower; its extractor repeats or pads short clips, as it says."""
 
@@ -173,8 +164,7 @@ class HtsatTower(AudioTower):
         mels = inputs["input_features"].to(self.model.device)
         # Fused checkpoints' extractor calls a clip longer at random; none is.
         longer = torch.zeros(len(waves), 1, dtype=torch.bool, device=mels.device)
-        kind, low = mels.device.type, self.low_precision
-        with torch.autocast(kind, torch.bfloat16, enabled=low):
+        with torch.autocast(mels.device.type, torch.bfloat16, self.low_precision):
             return self.model(mels, is_longer=longer).pooler_output
 
 

@@ -71,9 +71,27 @@ def test_tuning_follows_its_seed_and_covers_the_captions(clap):
         assert torch.equal(tuned.vectors, tune().vectors)
     assert not torch.equal(tuned.vectors, tune(seed=1).vectors)
     assert tuned.history["step"].tolist() == list(range(1, 31))
+    assert tuned.vectors.shape[:2] == (3, 8)
+    parts = tuned.history["cover"] + 0.02 * tuned.history["diversity"]
+    parts = parts + 0.1 * tuned.history["consistency"]
+    assert parts.to_numpy() == pytest.approx(tuned.history["loss"].to_numpy(), rel=1e-5)
     for loss in ("loss", "cover"):
         assert tuned.history[loss].iloc[-1] < tuned.history[loss].iloc[0]
     assert nearness(tuned) > max(nearness(start), nearness(uncovered)) + 0.05
+
+
+def test_losses_are_the_equations():
+    draw = torch.Generator().manual_seed(0)
+    tau, targets = (torch.randn(n, 5, generator=draw) for n in (3, 4))
+    cover = 0.0
+    for target in targets:
+        near = [math.exp(7 * F.cosine_similarity(x, target, dim=0)) for x in tau]
+        cover -= math.log(sum(near) / 3) / (4 * 7)
+    assert float(acpt.cover_loss(tau, targets, kappa=7.0)) == pytest.approx(cover)
+    pairs = [(tau[k], tau[m]) for k in range(3) for m in range(k)]
+    mean = sum(abs(float(F.cosine_similarity(*pair, dim=0))) for pair in pairs) / 3
+    assert float(acpt.diversity_loss(tau)) == pytest.approx(mean)
+    assert float(acpt.diversity_loss(tau[:1])) == pytest.approx(0, abs=1e-6)
 
 
 def test_bad_settings_are_named(clap):
@@ -119,6 +137,10 @@ def test_a_drift_that_words_name_is_learned(pairs):
         float((each - placed[400:]).square().mean()) for each in (*moved, clean[400:])
     )
     assert good < 0.1 * unmoved and bad > 0.4 * unmoved
+    far = acpt.fit_place_map(tau[:400], clean[:400] + 9, placed[:400] + 9)
+    torch.testing.assert_close(
+        far(clean + 9, tau), place_map(clean, tau) + 9, atol=0.05, rtol=0
+    )
     five = tau[:5], clean[:5], placed[:5]
     for arguments, options, message in (
         ((tau[:5], clean[:0], clean[:5]), {}, "5 captions, 0 clean"),

@@ -11,7 +11,14 @@ from stand_ins import odd_torch, tiny_clap, tone_corpus
 from torch.nn import functional as F
 
 from clepdg_lib.captions import EMOTIONS
-from clepdg_lib.clep import TrainConfig, finetune_clep, label_aware_loss
+from clepdg_lib.clep import (
+    CaptionAttribute,
+    TrainConfig,
+    finetune_clep,
+    label_aware_loss,
+    loss_of_logits,
+    train_projection,
+)
 from clepdg_lib.embeddings import EmbeddedCorpus
 from clepdg_lib.evaluation.metrics import uar
 from clepdg_lib.transfer import zero_shot
@@ -89,6 +96,40 @@ def test_training_separates_emotions_and_leaves_the_start(clap, data):
     assert not any(p.requires_grad or p.grad is not None for p in clep.parameters())
     assert clep.history["iteration"].tolist() == [5, 10, 15, 20, 25]
     assert clep.history["loss"].is_monotonic_decreasing
+
+
+@pytest.mark.parametrize("consistency", [0.0, 2.0])
+def test_training_minimises_the_stated_loss(clap, data, consistency):
+    config = TrainConfig(max_iterations=200, consistency=consistency, augment_weight=3)
+    x, draw = data.features[:240], torch.Generator().manual_seed(2)
+    bent = x + torch.randn(x.shape, generator=draw)
+    spoken, said = [[f"a {e} voice"] for e in EMOTIONS], [["a man"], ["a woman"]]
+    attributes = [CaptionAttribute("emotion", spoken, np.arange(240) % 4)]
+    attributes += [CaptionAttribute("sex", said, np.arange(240) % 3 - 1, share=0.5)]
+    how = {"config": config, "augment": lambda *_: bent, "progress": False}
+    trained = train_projection(clap, x, attributes, **how)
+
+    def loss(weight, bias):
+        total = 2.5 * (weight * x.std(dim=0)).square().sum()
+        for attribute in attributes:
+            text = torch.cat([clap.embed_text(words) for words in attribute.sentences])
+            clean, other = (10 * F.linear(z, weight, bias) @ text.T for z in (x, bent))
+            labels, target = torch.tensor(attribute.labels), clean.detach().softmax(1)
+            part = loss_of_logits(clean, labels) + 3 * loss_of_logits(other, labels)
+            apart = F.kl_div(other.log_softmax(1), target, reduction="batchmean")
+            total = total + attribute.share * (part / 4 + consistency * apart)
+        return total
+
+    def steepness(at):
+        at = [each.detach().clone().requires_grad_() for each in at]
+        return float(sum(g.norm() for g in torch.autograd.grad(loss(*at), at)))
+
+    found = [*trained.audio_projection.parameters()]
+    assert steepness(found) < 0.01 * steepness([0 * each for each in found])
+    least = trained.history["loss"].iloc[-1]
+    assert float(loss(*found)) == pytest.approx(least, rel=0.01)
+    again = train_projection(clap, x, attributes, start=trained, **how)
+    assert again.history["loss"].iloc[0] == pytest.approx(least, rel=0.01)
 
 
 def test_training_is_deterministic_and_uses_the_train_split_alone(clap, data):

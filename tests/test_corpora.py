@@ -456,12 +456,13 @@ def test_a_csv_may_hold_odd_names_and_columns(make_corpus):
     root = make_corpus("a/1.wav", "a/2.wav")
     (root / "list.csv").write_text(
         "path,emotion,self,intensity\n"
-        f"a/1.wav,sad,x,1\n,sad,x,1\n{'n' * 300}.wav,sad,x,1\na/2.wav,,x,1\n"
+        f"a/1.wav,sad,x,1\n,sad,x,1\n{'n' * 300}.wav,sad,x,1\n~\0,sad,x,1\n"
+        "a/2.wav,,x,1\n"
     )
     corpus = load_corpus(root / "list.csv")
     assert list(corpus.clips["clip"]) == ["a/1"] and corpus.name == "list"
     assert corpus.clips["self"].item() == "x"
-    reasons = ["no such file", "no such file", "no emotion is given"]
+    reasons = 3 * ["no such file"] + ["no emotion is given"]
     assert [p.split(": ")[-1] for p in corpus.problems["problem"]] == reasons
     for name in ("ravdes", "n" * 300):
         with pytest.raises(CorpusError, match=f"'{name}'.*no folder.*ravdess.*emoga"):

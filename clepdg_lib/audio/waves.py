@@ -52,7 +52,7 @@ def as_wave(wave: object, *, name: str = "clip") -> torch.Tensor:
         problem = "it is empty, use a longer one"
     elif not wave.is_floating_point():
         problem = "samples are floats from -1 to 1, so divide 16-bit integers by 32768"
-    elif not _peak(wave.float()) < MAX_PEAK:
+    elif not torch.stack(wave.float().aminmax()).abs().max() < MAX_PEAK:
         problem = "it holds NaN, infinite or absurd samples, record or convert it again"
     else:
         return wave.to(torch.float32)
@@ -119,13 +119,8 @@ def level(wave: torch.Tensor) -> torch.Tensor:
     """Bring a wave to -26 dB, or as near as its peak allows; silence stays."""
     if (now := rms_db(wave)) < SILENCE_DB:
         return wave
-    return wave * min(10 ** ((LEVEL_DB - now) / 20), 1.0 / _peak(wave))
-
-
-def _peak(wave: torch.Tensor) -> float:
-    """The largest absolute sample, or NaN where there is one; needs no copy."""
-    low, high = wave.aminmax()
-    return max(-float(low), float(high))
+    peak = float(torch.stack(wave.aminmax()).abs().max())  # without a copy
+    return wave * min(10 ** ((LEVEL_DB - now) / 20), 1.0 / peak)
 
 
 def _frame_powers(wave: torch.Tensor, n_frame: int) -> tuple[torch.Tensor, float]:
@@ -152,10 +147,7 @@ def trim(wave: torch.Tensor, *, sample_rate: int = SAMPLE_RATE) -> torch.Tensor:
 
 
 def prepare(wave: torch.Tensor, *, sample_rate: int = SAMPLE_RATE) -> torch.Tensor:
-    """Prepare a clip for any audio tower: no DC, quiet ends trimmed, at -26 dB.
-
-    Of a silent one, zeros are left.
-    """
+    """Prepare a clip for a tower: no DC, ends trimmed, at -26 dB; silence is zeros."""
     wave = as_wave(wave)
     if is_silent(wave):
         return torch.zeros_like(wave)

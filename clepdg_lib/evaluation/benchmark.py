@@ -54,11 +54,7 @@ COMPARISONS = json.loads(Path(__file__).with_suffix(".json").read_text("utf-8"))
 def record(
     clips: pd.DataFrame, guess: np.ndarray, *, transductive: bool = False, **about: Any
 ) -> pd.DataFrame:
-    """What a method predicts of clips, a row each.
-
-    `about` names the method, setting, test (what was left out) and seed; transductive
-    predictions use the test set's own unlabelled mean.
-    """
+    """Predictions, a row each; `about` are method, setting, seed, test (left out)."""
     if about["setting"] != "shift":
         about |= {"place": "", "severity": 0}
     table = clips.assign(guess=guess, transductive=transductive, **about)
@@ -102,11 +98,10 @@ class TextSide:
         texts, known = list(shifts.index), torch.tensor(shifts.to_numpy())
         how = {"seed": seed, "progress": False}
         alone = {"steps": 20, "consistency": 1.0, "diversity": 1.0}
-        contexts = {
-            "random": acpt.random_contexts(clap, seed=seed),
-            "written": acpt.contexts_from_words(clap, captions.ENVIRONMENT_PHRASES),
-            "published": acpt.tune_contexts(clap, EMOTIONS, **alone, **how),
-        }
+        words = captions.ENVIRONMENT_PHRASES
+        contexts = {"random": acpt.random_contexts(clap, seed=seed)}
+        contexts["written"] = acpt.contexts_from_words(clap, words)
+        contexts["published"] = acpt.tune_contexts(clap, EMOTIONS, **alone, **how)
         one = zero_shot(clap, EMOTIONS)
         many = zero_shot(clap, EMOTIONS, templates=captions.TEMPLATES)
         self.classifiers = {"clep-zero-shot": one, "clep-zero-shot-ensemble": many}
@@ -116,9 +111,7 @@ class TextSide:
         self.final = self.classifiers["text-classifier"]
         grounds = {"captions": texts, "caption_shifts": known}
         contexts["tuned"] = acpt.tune_contexts(clap, EMOTIONS, **grounds, **how)
-        contexts |= {
-            "written": captions.ENVIRONMENT_PHRASES
-        }  # whole, not cut to M tokens
+        contexts["written"] = words  # whole, not cut to M tokens
         contexts |= {sentence: [sentence] for sentence in sentences}
         self.tau = {name: text_shifts(clap, each) for name, each in contexts.items()}
         self.tau["captions"], self.shifts = known, shifts
@@ -163,8 +156,7 @@ class Fold:
         iterations = 12 if self.plain else self.config.max_iterations
         config = replace(self.config, max_iterations=iterations)
         if labelled:
-            parts.append(labelled.clips)
-            features.append(labelled.features)
+            parts, features = [*parts, labelled.clips], [*features, labelled.features]
         if unlabelled:
             parts.append(unlabelled.clips.assign(emotion=""))
             bent = torch.cat([*features, unlabelled.features])
@@ -174,16 +166,11 @@ class Fold:
         weights = [clep.balanced_weights(clips) for clips in parts]
         weights = torch.cat([part / part.sum() for part in weights])
         labels = clep.emotion_labels(pd.concat(parts, ignore_index=True), EMOTIONS)
-        return clep.train_projection(
-            self.clap,
-            torch.cat(features) if len(features) > 1 else features[0],
-            [replace(self.text.attribute, labels=labels, weights=weights)],
-            config=config,
-            augment=augment,
-            start=self.plain,
-            seed=self.seed,
-            progress=False,
-        )
+        attribute = replace(self.text.attribute, labels=labels, weights=weights)
+        joined = torch.cat(features) if len(features) > 1 else features[0]
+        how = {"config": config, "augment": augment, "start": self.plain}
+        how |= {"seed": self.seed, "progress": False}
+        return clep.train_projection(self.clap, joined, [attribute], **how)
 
     def bent(
         self, name: str, place_map: PlaceMap | None = None, **options: Any
@@ -303,13 +290,10 @@ def run_benchmark(
         tasks.insert(len(CORPORA), joblib.delayed(_baselines)(folder))
     done = tqdm(parallel(tasks), total=len(tasks), disable=not progress)
     tables, rows = zip(*done, strict=True)
-    return {
-        "model": "clap-mini",
-        "seeds": list(seeds),
-        "rows": [row for part in rows for row in part if row["setting"] in settings],
-        "comparisons": compare(pd.concat(tables, ignore_index=True), settings),
-        "made_with": versions(),
-    }
+    rows = [row for part in rows for row in part if row["setting"] in settings]
+    compared = compare(pd.concat(tables, ignore_index=True), settings)
+    result = {"model": "clap-mini", "seeds": list(seeds), "rows": rows}
+    return result | {"comparisons": compared, "made_with": versions()}
 
 
 @lru_cache(maxsize=2)
@@ -392,12 +376,7 @@ def _predict(model: Clap, classifier: Any, features: Tensor) -> np.ndarray:
 
 
 def _judge_places(
-    fold: Fold,
-    guesses: dict[str, Callable],
-    shift: RealSpeech,
-    test: str,
-    *,
-    recorded: bool,
+    fold: Fold, guesses: dict, shift: RealSpeech, test: str, *, recorded: bool
 ) -> Iterator[tuple[str, RealSpeech, np.ndarray]]:
     """Judge in recorded places; train for each as described, or on recordings there."""
     here = shift.take((shift.clips["corpus"] == test).to_numpy())
@@ -434,11 +413,10 @@ def compare(table: pd.DataFrame, settings: Sequence[str]) -> list[dict[str, Any]
         clips = common.to_frame(index=False)
         guesses, baseline = (table.loc[common].to_numpy(str).T for table in tables)
         row: dict[str, Any] = {"a": a, "b": b, "setting": setting}
-        about = {"corpora": clips["test"], "speakers": clips["speaker"]}
+        how = {"corpora": clips["test"], "speakers": clips["speaker"]}
+        pair, how = (clips["emotion"], guesses), how | {"baseline": baseline}
         for name, draw in draws.items():
-            value, low, high = bootstrap_interval(
-                clips["emotion"], guesses, baseline=baseline, draw=draw, **about
-            )
+            value, low, high = bootstrap_interval(*pair, draw=draw, **how)
             row |= {"mean_difference": value, f"{name}_low": low, f"{name}_high": high}
         results.append(row)
     return results
