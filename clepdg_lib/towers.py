@@ -113,9 +113,9 @@ class WhisperTower(AudioTower):
 
     def spectrogram(self, wave: Tensor) -> Tensor:
         """Compute Whisper's log-mel spectrogram: (samples,) -> (n_mels, F)."""
-        return self._spectrograms([wave])[0][0]
+        return self.spectrograms([wave])[0][0]
 
-    def _spectrograms(self, waves: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def spectrograms(self, waves: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Spectrograms of a batch (n, n_mels, F), 0 beyond each; and where it is."""
         half, device = self.n_fft // 2, self.mel.device
         waves = [F.pad(w.to(device), (0, max(0, self.n_fft - len(w)))) for w in waves]
@@ -132,7 +132,7 @@ class WhisperTower(AudioTower):
         return log * within[:, None], within
 
     def encode(self, waves: Sequence[Tensor]) -> Tensor:
-        mels, within = self._spectrograms(waves)
+        mels, within = self.spectrograms(waves)
         mels = mels.to(self.encoder.conv1.weight.dtype)
         hidden = F.gelu(self.encoder.conv1(mels)) * within[:, None]
         hidden = F.gelu(self.encoder.conv2(hidden)).mT.contiguous()  # (n, T, D)
@@ -158,10 +158,13 @@ class HtsatTower(AudioTower):
         self.config["model"] = _settings(model.config.to_diff_dict())
         self.eval().requires_grad_(False)
 
-    def encode(self, waves: Sequence[Tensor]) -> Tensor:
+    def spectrograms(self, waves: Sequence[Tensor]) -> Tensor:
         arrays, rate = [wave.cpu().numpy() for wave in waves], self.sample_rate
         inputs = self.extractor(arrays, sampling_rate=rate, return_tensors="pt")
-        mels = inputs["input_features"].to(self.model.device)
+        return inputs["input_features"].to(self.model.device)
+
+    def encode(self, waves: Sequence[Tensor]) -> Tensor:
+        mels = self.spectrograms(waves)
         # Fused checkpoints' extractor calls a clip longer at random; none is.
         longer = torch.zeros(len(waves), 1, dtype=torch.bool, device=mels.device)
         with torch.autocast(mels.device.type, torch.bfloat16, self.low_precision):

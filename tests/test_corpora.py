@@ -57,15 +57,11 @@ def load(monkeypatch, tmp_path_factory):
 @pytest.fixture
 def people(make_corpus):
     """Two emotions, five speakers, two clips each."""
-    return make_corpus(
-        *(
-            f"{emotion}/{speaker}/{take}.wav"
-            for emotion in ("Anger", "sad")
-            for speaker in ("anna", "bert", "cleo", "dora", "emil")
-            for take in (1, 2)
-        ),
-        folder="people",
-    )
+    names = ("anna", "bert", "cleo", "dora", "emil")
+    files = [
+        f"{e}/{name}/{n}" for e in ("Anger", "sad") for name in names for n in (1, 2)
+    ]
+    return make_corpus(*(f"{file}.wav" for file in files), folder="people")
 
 
 # --- published corpora, as their owners lay them out ----------------------------

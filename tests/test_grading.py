@@ -121,10 +121,7 @@ def test_right_ones_earn_full_marks_and_wrong_or_forged_ones_none(work, tmp_path
     assert "lost/03.ipynb" in unreadable and "JSON" in unreadable
     assert "lost/09.ipynb: " in unknown and "there are 00, 01" in unknown
     lost = [row for row in rows if row["student"] == "lost"]
-    assert [(row["exercise"], row["points"]) for row in lost] == [
-        ("03.1", ""),
-        ("03.2", ""),
-    ]
+    assert [row["exercise"] for row in lost if row["points"] == ""] == ["03.1", "03.2"]
     rows = [row for row in rows if row not in lost]
     assert len(rows) == 8
     assert_full_marks_or_none(rows, "right")

@@ -98,16 +98,6 @@ def test_a_wrong_line_is_refused(line, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_an_error_of_the_machine_is_one_line_in_a_real_process():
-    line = ["-m", "clepdg_lib", "embed", "no-such-corpus", "--out", "build/x.npz"]
-    run = subprocess.run(
-        [sys.executable, *line], capture_output=True, text=True, cwd=PROJECT
-    )
-    assert run.returncode == 2 and run.stdout == ""
-    assert run.stderr.startswith("error: ") and "no-such-corpus" in run.stderr
-    assert len(run.stderr.splitlines()) == 1
-
-
 def test_an_interruption_is_no_traceback(monkeypatch, capsys):
     def interrupt():
         raise KeyboardInterrupt

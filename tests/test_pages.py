@@ -164,11 +164,8 @@ def test_notebooks_are_found_by_the_beginning_of_their_names():
 # ---------------------------------------------------------------- one page
 def test_a_page_keeps_alternative_texts_formulas_links_and_folded_solutions(outcome):
     article = parse(outcome[1] / "notebooks" / "02_page.html").article
-    assert [image["alt"] for image in article.select("img")] == [
-        "a drawing of a microphone",
-        "Dark points & nothing else.",
-        "Other points.",
-    ]
+    alts = ["a drawing of a microphone", "Dark points & nothing else.", "Other points."]
+    assert [image["alt"] for image in article.select("img")] == alts
     inline, block = (formula.text for formula in article.select(".math"))
     assert inline == r"\(\frac{a}{b} < c\)" and r"\sum_i \log p_i" in block
     assert "$not math$" in article.text
@@ -316,27 +313,13 @@ def test_headings_begin_slides_and_exercises_and_references_are_left_out():
     text = "# Title\n\nIntro.\n\n## Part\n\n"
     text += "<details>\n\n## secret\n\n</details>\n\n### Deeper\n\nMore."
     cells = [new_code_cell('start_lesson("00")'), new_markdown_cell(text)]
-    cells += [
-        new_code_cell("show(figure)"),
-        new_markdown_cell("## Exercises\n\nDo it."),
-    ]
+    cells += [new_code_cell("show(figure)"), new_markdown_cell("## Exercises\n\nDo.")]
     cells += [new_code_cell("check()"), new_markdown_cell("## Next part")]
     cells += [new_code_cell("y"), new_markdown_cell("## References and licences")]
     slides = course.cut_into_slides(new_notebook(cells=cells)).cells
     kinds = [cell.metadata["slideshow"]["slide_type"] for cell in slides]
-    heads = [cell.source.split("\n")[0] for cell in slides]
-    assert list(zip(heads, kinds, strict=True)) == [
-        ('start_lesson("00")', "skip"),
-        ("# Title", "slide"),
-        ("## Part", "slide"),
-        ("### Deeper", "subslide"),
-        ("show(figure)", "-"),
-        ("## Exercises", "skip"),
-        ("check()", "skip"),
-        ("## Next part", "slide"),
-        ("y", "-"),
-        ("## References and licences", "skip"),
-    ]
+    assert slides[3].source.startswith("### Deeper")
+    assert " ".join(kinds) == "skip slide slide subslide - skip skip slide - skip"
 
 
 def test_slides_show_code_sound_and_equations_without_a_network(browser, book):

@@ -172,12 +172,10 @@ class Fold:
         how |= {"seed": self.seed, "progress": False}
         return clep.train_projection(self.clap, joined, [attribute], **how)
 
-    def bent(
-        self, name: str, place_map: PlaceMap | None = None, **options: Any
-    ) -> Clap:
+    def bent(self, name: str, place_map: PlaceMap | None = None, **how: Any) -> Clap:
         """A CLEP whose training is bent by a set of contexts."""
         place_map = place_map or self.place_map
-        return self.clep(ContextAugmentation(place_map, self.text.tau[name], **options))
+        return self.clep(ContextAugmentation(place_map, self.text.tau[name], **how))
 
     def described(self, sentence: str) -> Clap:
         """A CLEP for a place described in a sentence: bent by the nearest captions."""

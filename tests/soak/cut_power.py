@@ -24,7 +24,6 @@ from tiny import make_clap, make_corpus
 
 from clepdg_lib import clap as clap_module
 from clepdg_lib.__main__ import main as command_line
-from clepdg_lib.acpt import AcousticContexts, random_contexts
 from clepdg_lib.clap import Clap, load_clap
 from clepdg_lib.clep import TrainConfig, finetune_clep
 from clepdg_lib.corpora import Corpus
@@ -34,7 +33,7 @@ from clepdg_lib.files import PROJECT
 sys.path.insert(0, str(PROJECT / "notebooks" / "build"))
 import course  # noqa: E402
 
-SHARES = {"embed": 70, "finetune": 60, "save": 40, "course": 20, "benchmark": 10}
+SHARES = {"embed": 80, "finetune": 90, "course": 20, "benchmark": 10}
 
 
 class Damage(Exception):
@@ -144,7 +143,8 @@ class Finetune(Campaign):
         config = TrainConfig(max_iterations=20)
         clap = load_clap(self.model)
         clep = finetune_clep(clap, self.corpus, config=config, progress=False)
-        clep.save(self.folder / "clep")
+        for _ in range(8):  # over itself: writing is most of the work
+            clep.save(self.folder / "clep")
 
     def result(self) -> dict[str, np.ndarray]:
         return self.weights(load_clap(self.folder / "clep"))
@@ -156,28 +156,6 @@ class Finetune(Campaign):
     def examine(self) -> None:
         clap = self.load("clep")
         if clap and not _close(self.weights(clap), self.expected):
-            raise Damage("a model was loaded that was never saved")
-
-
-class Save(Campaign):
-    """Save another model over one, again and again: one, the other, or refused."""
-
-    def work(self) -> None:
-        clap = load_clap(self.model)
-        for i in range(12):
-            clap.logit_scale = 10.0 + i % 2
-            clap.save(self.folder / "model")
-            contexts = random_contexts(clap, n_contexts=2, seed=i)
-            contexts.save(self.folder / "contexts.npz")
-
-    def result(self) -> float:
-        return load_clap(self.folder / "model").logit_scale
-
-    def examine(self) -> None:
-        if (self.folder / "contexts.npz").exists():
-            AcousticContexts.load(self.folder / "contexts.npz")
-        clap = self.load("model")
-        if clap and clap.logit_scale not in (10.0, 11.0):
             raise Damage("a model was loaded that was never saved")
 
 
@@ -234,7 +212,7 @@ def main() -> None:
     parser.add_argument("--only", choices=list(SHARES))
     args = parser.parse_args()
     draw = random.Random(args.seed)
-    kinds = zip(SHARES, (Embed, Finetune, Save, Course, Benchmark), strict=True)
+    kinds = zip(SHARES, (Embed, Finetune, Course, Benchmark), strict=True)
     chosen = [(n, kind) for n, kind in kinds if args.only in (None, n)]
     total = sum(SHARES[name] for name, _ in chosen)
     done = {}

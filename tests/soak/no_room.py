@@ -40,9 +40,8 @@ def small_disk(folder: Path, *, full: bool) -> Iterator[Path]:
         subprocess.run(["umount", folder], check=True)
 
 
-def listing(folder: Path) -> dict[str, bytes]:
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files}
+def listing(folder: Path) -> dict[Path, bytes]:
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ clips is a multiple of the batch size.
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -67,9 +67,8 @@ def measure_tower(
         encode()
     flops = counter.get_total_flops()  # of all clips
     product, seconds = alternate(multiply, encode, repeats=3)
-    # Again, with spectrograms that are there already.
-    prepare = "extractor" if name == "laion" else "_spectrograms"
-    setattr(tower, prepare, keep_first(getattr(tower, prepare)))
+    ready = tower.spectrograms(waves[:batch_size])
+    tower.spectrograms = lambda _: ready
     (alone,) = alternate(encode, repeats=3)
     return {
         "tower": name,
@@ -79,18 +78,6 @@ def measure_tower(
         "gflop_a_clip": round(flops / n_clips / 1e9, 2),
         "fraction_of_rate": round(flops / alone * product / (20 * size**3), 3),
     }
-
-
-def keep_first(function: Callable) -> Callable:
-    """Call a function once, and return that result ever after."""
-    results: list = []
-
-    def run(*arguments: object, **keywords: object) -> object:
-        if not results:
-            results.append(function(*arguments, **keywords))
-        return results[0]
-
-    return run
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
