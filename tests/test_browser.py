@@ -275,12 +275,17 @@ def check_lesson(lab, name):
     page.evaluate(SHUT_DOWN)
 
 
-@pytest.mark.parametrize("name", [*LESSONS][:4])
+# Lessons without a widget are the same here as in nbval.
+PLAIN = ("00_welcome", "02_finetune_clep")
+NAMES = [pytest.param(n, marks=[pytest.mark.slow] * (n in PLAIN)) for n in LESSONS]
+
+
+@pytest.mark.parametrize("name", NAMES[:4])
 def test_a_lesson_runs_in_a_browser_and_its_cells_in_any_order(lab, requests, name):
     check_lesson(lab, name)
 
 
 class TestLastLessons:  # of a scope of their own, so that two workers share them all
-    @pytest.mark.parametrize("name", [*LESSONS][4:])
+    @pytest.mark.parametrize("name", NAMES[4:])
     def test_the_same(self, lab, requests, name):
         check_lesson(lab, name)

@@ -84,6 +84,7 @@ def test_killed_work_loses_nothing(work):
     assert f"{work}: 3 kills" in run.stdout
 
 
+@pytest.mark.slow
 def test_processes_fill_one_cache_together(tmp_path, private_cache):
     make_corpus(tmp_path / "clips", n_each=5)
     make_clap().save(tmp_path / "model")

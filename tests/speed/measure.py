@@ -159,6 +159,8 @@ def measure_embed() -> dict[str, float]:
         lambda: embed_with_whisper(clap, whole, clips), lambda: fast.embed_audio(clips)
     )
     figures = {"embed_ratio_documented": documented / ours}
+    (reading,) = alternate(lambda: [corpus.read(i) for i in range(N_CLIPS)])
+    figures["read_per_second"] = N_CLIPS / reading
     n_positions = 150  # three seconds
     equal = [clip.repeat(40)[: 320 * n_positions] for clip in clips]
     cut = whisper_encoder(clap, n_positions=n_positions)
