@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from clepdg_lib import transfer
 from clepdg_lib.acpt import embed_contexts, random_contexts
-from clepdg_lib.captions import EMOTIONS, TEMPLATES
+from clepdg_lib.captions import EMOTIONS
 from clepdg_lib.transfer import TextPoints, fit_on_points, text_points, zero_shot
 
 
@@ -121,7 +121,6 @@ def test_contexts_join_the_plain_sentences(clap):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (dict(emotions=("sad",)), "two or more"),
         (dict(emotions=("sad", "sad")), "two or more"),
         (dict(emotions="sad"), "two or more"),
         (dict(templates="a {emotion} voice"), "lack"),
@@ -130,10 +129,8 @@ def test_contexts_join_the_plain_sentences(clap):
         (dict(loss="hinge"), "'hinge'.*cross-entropy"),
         (dict(scale=0), "scale is 0; .* from 1e-06"),
         (dict(margin=2.0), "margin is 2.0; .* to 1.57"),
-        (dict(learning_rate=-1.0), "learning_rate is -1.0"),
         (dict(learning_rate=math.nan), "learning_rate is nan"),
         (dict(learning_rate=1e6), "learning_rate is 1000000.0.* to 1000"),
-        (dict(epochs=-1), "epochs is -1"),
         (dict(epochs=2.5), "epochs is 2.5; it must be a whole number"),
     ],
 )
@@ -152,12 +149,21 @@ def test_fit_converges_and_follows_its_seed(clap):
     assert not torch.equal(first.weight, other.weight)
 
 
-@pytest.mark.parametrize("loss", ["arcface", "cross-entropy"])
-def test_every_loss_separates_the_points(clap, loss):
-    points = text_points(clap, EMOTIONS, templates=TEMPLATES)
-    found = fit_on_points(points, loss=loss, epochs=200)
-    right = found.predict(points.vectors) == np.array(EMOTIONS)[points.labels]
-    assert right.mean() > 0.9
+@pytest.mark.parametrize(("loss", "margin"), [("arcface", 0.5), ("cross-entropy", 0)])
+def test_a_step_follows_the_gradient_of_the_weighted_loss(words, loss, margin):
+    audio, truth = clips(words, 40)
+    y = torch.tensor([EMOTIONS.index(emotion) for emotion in truth])
+    points = TextPoints(audio, y, torch.arange(1, 41.0), EMOTIONS)
+    found = fit_on_points(points, loss=loss, epochs=1, learning_rate=0.1)
+    means = [(audio * points.weights[:, None])[y == k].sum(dim=0) for k in range(4)]
+    start = F.normalize(torch.stack(means), dim=1).requires_grad_()
+    angles = (audio @ F.normalize(start, dim=1).T).acos()
+    logits = 5 * (angles + margin * F.one_hot(y, 4)).cos()
+    losses = F.cross_entropy(logits, y, reduction="none") * points.weights
+    (slope,) = torch.autograd.grad(losses.sum() / points.weights.sum(), start)
+    expected = F.normalize(start.detach() - 0.1 * slope, dim=1)
+    torch.testing.assert_close(found.weight, expected, atol=1e-5, rtol=0)
+    assert (found.predict(audio) == truth).mean() > 0.9
 
 
 def test_margin_is_added_to_the_angle():
@@ -168,12 +174,6 @@ def test_margin_is_added_to_the_angle():
     steep = torch.tensor([[-0.99, 0.0], [-0.999, 0.0]])  # where a + margin is over pi
     harder = transfer.add_margin(steep, torch.tensor([0, 0]), margin=0.5)[:, 0]
     assert (harder < steep[:, 0]).all() and harder[1] < harder[0]
-    points = torch.eye(2), [0, 1]
-    wide, none = (
-        fit_on_points(points, emotions=("sad", "angry"), loss=loss, epochs=9).weight
-        for loss in ("arcface", "cross-entropy")
-    )
-    assert (wide[0] @ wide[1]) < (none[0] @ none[1])  # pushed further apart
 
 
 def test_training_is_possible_where_gradients_are_off(clap):
@@ -213,5 +213,7 @@ def test_closing_the_gap_repairs_a_shifted_corpus(words):
     closed = transfer.close_gap(shifted, **means)
     torch.testing.assert_close(closed.norm(dim=1), torch.ones(400))
     assert before < 0.6 and accuracy(classifier, closed, truth) > before + 0.2
-    centre = transfer.transductive_centre(shifted)
+    centre, home = transfer.transductive_centre(shifted), words[0]
+    at_home = transfer.transductive_centre(shifted, home=home)
+    torch.testing.assert_close(at_home.mean(dim=0), home)
     assert accuracy(classifier, centre, truth) > before + 0.2
