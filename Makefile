@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 # How many notebooks and test modules `make test` runs at once: they often wait.
-WORKERS ?= 3
+WORKERS ?= 4
 # Where to take torch from, if not from the usual index: a page of wheels, for
 # instance a CPU-only one.
 TORCH_INDEX ?=
