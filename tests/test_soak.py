@@ -71,7 +71,6 @@ def test_the_script_for_accelerators_runs_on_a_processor(monkeypatch, tmp_path):
     importlib.import_module("gpu").main([*line, "clap-mini", "--json", f"{tmp_path}/x"])
     rows = json.loads((tmp_path / "x").read_text())["rows"]
     assert [row["precision"] for row in rows] == ["float32", "bfloat16"]
-    assert all(row["network_per_second"] > 0.1 for row in rows)
     assert all(0 < row["fraction_of_rate"] < 2 for row in rows)
 
 

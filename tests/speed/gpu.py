@@ -73,8 +73,8 @@ def measure_tower(
     return {
         "tower": name,
         "precision": "bfloat16" if bfloat16 else "float32",
-        "clips_per_second": round(n_clips / seconds, 1),
-        "network_per_second": round(n_clips / alone, 1),
+        "clips_per_second": round(n_clips / seconds),
+        "network_per_second": round(n_clips / alone),
         "gflop_a_clip": round(flops / n_clips / 1e9, 2),
         "fraction_of_rate": round(flops / alone * product / (20 * size**3), 3),
     }

@@ -414,7 +414,8 @@ def scale(rate: float, gpu_file: Path) -> list[dict]:
         row = {"machine": name, "clips a second": round(clips)}
         for n, title in ((10**5, "100,000 clips"), (10**6, "1,000,000 clips")):
             hours = n / clips / 3600
-            row[title] = f"{hours:.2f} h, {hours * dollars:.2f} $"
+            took = f"{hours:.1f} h" if hours >= 0.5 else f"{60 * hours:.1f} min"
+            row[title] = f"{took}, {hours * dollars:.2f} $"
         rows.append(row)
     return rows
 
