@@ -414,7 +414,7 @@ def scale(rate: float, gpu_file: Path) -> list[dict]:
         row = {"machine": name, "clips a second": round(clips)}
         for n, title in ((10**5, "100,000 clips"), (10**6, "1,000,000 clips")):
             hours = n / clips / 3600
-            took = f"{hours:.1f} h" if hours >= 0.5 else f"{60 * hours:.1f} min"
+            took = f"{hours:.1f} h" if hours >= 0.5 else f"{3600 * hours:,.0f} s"
             row[title] = f"{took}, {hours * dollars:.2f} $"
         rows.append(row)
     return rows
