@@ -326,10 +326,8 @@ def load_clap(
         raise kind(f"{problem}; {remedy}") from error
     _refuse_infinite(clap.state_dict(), where=name)
     clap.name = folder.resolve().name if is_local else name
-    clap = clap.float().to(device)
-    if bfloat16:
-        clap.audio_tower.lower_precision()
-    return clap
+    clap.audio_tower.low_precision = bfloat16
+    return clap.float().to(device)
 
 
 def _load_folder(folder: Path, bundled: bool) -> Clap:

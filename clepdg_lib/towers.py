@@ -4,10 +4,12 @@ Sources: Radford et al. 2023 (Whisper); Chen et al. 2022, Wu et al. 2023 (HTSAT)
 Shapes: n clips or sentences, F frames, T positions, L tokens, D width.
 """
 
+import copy
 import hashlib
 import json
 import warnings
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -29,11 +31,7 @@ class AudioTower(nn.Module):
     window_seconds: float  # the longest wave that is encoded in one piece
     config: dict[str, Any]  # from it, `build_audio_tower` makes the architecture
     encode: Callable[[Sequence[Tensor]], Tensor]  # n waves (samples,) -> (n, D)
-    low_precision = False
-
-    def lower_precision(self) -> None:
-        """Multiply in bfloat16 from now on; where processors can, twice as fast."""
-        self.low_precision = True
+    low_precision = False  # multiply in bfloat16: where processors can, twice as fast
 
     @torch.no_grad()
     def features(self, waves: Sequence[Tensor], *, batch_size: int = 32) -> Tensor:
@@ -53,8 +51,7 @@ class AudioTower(nn.Module):
         digest = hashlib.sha256(repr(sorted(self.config.items())).encode())
         digest.update(b"bfloat16" * self.low_precision)
         for _, tensor in sorted(self.state_dict().items()):
-            raw = tensor.detach().cpu().flatten().view(torch.uint8)
-            digest.update(raw.numpy().tobytes())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
 
@@ -103,13 +100,16 @@ class WhisperTower(AudioTower):
         self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
         self.eval().requires_grad_(False)
 
-    def lower_precision(self) -> None:
-        super().lower_precision()
-        for part in self.encoder.modules():
+    @cached_property
+    def low_encoder(self) -> WhisperEncoder:
+        """A copy that multiplies in bfloat16; it is none of the weights to be saved."""
+        encoder = copy.deepcopy(self.encoder)
+        for part in encoder.modules():
             if isinstance(part, nn.Linear | nn.Conv1d):
                 part.bfloat16()
             elif isinstance(part, nn.LayerNorm):  # the sum along blocks stays float32
                 part.register_forward_hook(lambda *call: call[2].bfloat16())
+        return encoder
 
     def spectrogram(self, wave: Tensor) -> Tensor:
         """Compute Whisper's log-mel spectrogram: (samples,) -> (n_mels, F)."""
@@ -133,13 +133,14 @@ class WhisperTower(AudioTower):
 
     def encode(self, waves: Sequence[Tensor]) -> Tensor:
         mels, within = self.spectrograms(waves)
-        mels = mels.to(self.encoder.conv1.weight.dtype)
-        hidden = F.gelu(self.encoder.conv1(mels)) * within[:, None]
-        hidden = F.gelu(self.encoder.conv2(hidden)).mT.contiguous()  # (n, T, D)
-        hidden = hidden + self.encoder.embed_positions.weight[: hidden.shape[1]]
+        encoder = self.low_encoder if self.low_precision else self.encoder
+        mels = mels.to(encoder.conv1.weight.dtype)
+        hidden = F.gelu(encoder.conv1(mels)) * within[:, None]
+        hidden = F.gelu(encoder.conv2(hidden)).mT.contiguous()  # (n, T, D)
+        hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
         mask = within[:, ::2]  # (n, T): the second convolution has stride 2
         attend = None if bool(mask.all()) else mask[:, None, None, :]
-        for block in self.encoder.layers:
+        for block in encoder.layers:
             hidden = block(hidden, attend)
         total = (hidden * mask[..., None]).sum(dim=1)
         return total / mask.sum(dim=1, keepdim=True)

@@ -143,7 +143,8 @@ class Finetune(Campaign):
         config = TrainConfig(max_iterations=20)
         clap = load_clap(self.model)
         clep = finetune_clep(clap, self.corpus, config=config, progress=False)
-        for _ in range(8):  # over itself: writing is most of the work
+        for i in range(8):  # one over another: writing is much of the work
+            clep.logit_scale = 10.0 + i % 2
             clep.save(self.folder / "clep")
 
     def result(self) -> dict[str, np.ndarray]:
@@ -155,7 +156,8 @@ class Finetune(Campaign):
 
     def examine(self) -> None:
         clap = self.load("clep")
-        if clap and not _close(self.weights(clap), self.expected):
+        known = clap and clap.logit_scale in (10.0, 11.0)
+        if clap and not (known and _close(self.weights(clap), self.expected)):
             raise Damage("a model was loaded that was never saved")
 
 

@@ -44,8 +44,7 @@ def measure_tower(
 ) -> dict:
     """Clips a second from waves in memory, and of the network without preparation."""
     tower = make_tower(name).to(device)
-    if bfloat16:
-        tower.lower_precision()
+    tower.low_precision = bfloat16
     if name == "laion":  # its spectrograms are numpy's, and slow
         n_clips = min(n_clips, batch_size)
     generator = torch.Generator().manual_seed(0)

@@ -176,7 +176,7 @@ def measure_embed() -> dict[str, float]:
     with FlopCounterMode(display=False) as counter:
         clap.audio_tower.features(equal)
     for name, model in (("peak_fraction", fast), ("peak_fraction_float32", clap)):
-        kind = model.audio_tower.encoder.conv1.weight.dtype
+        kind = torch.bfloat16 if model.audio_tower.low_precision else torch.float32
         matrix = torch.randn(2048, 2048, dtype=kind)
         product, tower = alternate(
             lambda m=matrix: m @ m, lambda m=model: m.audio_tower.features(equal)
