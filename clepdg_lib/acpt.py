@@ -21,7 +21,7 @@ from clepdg_lib.captions import BARE, CANONICAL, check_emotions, emotion_prompts
 from clepdg_lib.clap import Clap, check_range, check_rows, pin_defaults, refuse_alike
 from clepdg_lib.files import read_arrays, write_arrays
 
-PART = 64  # contexts that are embedded at once
+PART = 64  # sentences in contexts that are embedded at once
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def embed_contexts(
 
 def _embed_in_parts(clap: Clap, sentences: Sequence[str], vectors: Tensor) -> Tensor:
     with torch.no_grad():  # a thousand contexts at once would want gigabytes
-        parts = vectors.split(PART)
+        parts = vectors.split(max(1, PART // len(sentences)))
         return torch.cat([append_contexts(clap, sentences, p).cpu() for p in parts])
 
 

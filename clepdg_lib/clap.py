@@ -135,7 +135,7 @@ class Clap(nn.Module):
         clips: Any,
         *,
         sample_rate: int = 16_000,
-        batch_size: int = 32,
+        batch_size: int = 16,
         progress: bool = False,
     ) -> Tensor:
         """Run the audio tower on prepared clips -> (n, width).
@@ -168,7 +168,7 @@ class Clap(nn.Module):
         *,
         problems: dict[int, AudioError] | None = None,
         ahead: bool = True,
-        batch_size: int = 32,
+        batch_size: int = 16,
         progress: bool = False,
     ) -> Iterator[tuple[int, Tensor]]:
         """Yield number and features (width,) of each usable clip, in order.
@@ -207,7 +207,7 @@ class Clap(nn.Module):
         return F.normalize(self.audio_projection(features).float(), dim=-1).cpu()
 
     @torch.no_grad()
-    def embed_text(self, texts: Sequence[str], *, batch_size: int = 256) -> Tensor:
+    def embed_text(self, texts: Sequence[str], *, batch_size: int = 64) -> Tensor:
         """Embed a sentence or several -> (n, dim)."""
         check_range(least=1, whole=True, batch_size=batch_size)
         texts = [texts] if isinstance(texts, str) else list(texts)

@@ -60,7 +60,7 @@ def embed_corpus(
     clap: Clap,
     corpus: Corpus,
     *,
-    batch_size: int = 32,
+    batch_size: int = 16,
     cache: bool = True,
     progress: bool = False,
 ) -> EmbeddedCorpus:

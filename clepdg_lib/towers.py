@@ -34,7 +34,7 @@ class AudioTower(nn.Module):
     low_precision = False  # multiply in bfloat16: where processors can, twice as fast
 
     @torch.no_grad()
-    def features(self, waves: Sequence[Tensor], *, batch_size: int = 32) -> Tensor:
+    def features(self, waves: Sequence[Tensor], *, batch_size: int = 16) -> Tensor:
         """Encode waves, long ones as the mean of windows: n -> (n, D) float32, CPU."""
         limit = round(self.window_seconds * self.sample_rate)
         pieces = [cut_windows(wave, limit) for wave in waves]

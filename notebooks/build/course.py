@@ -127,7 +127,8 @@ def run_course(
     """
     rows, paths = [], find_notebooks(numbers, folder=folder)
     pool = ThreadPoolExecutor(AT_ONCE)
-    for run in pool.map(partial(run_notebook, cell_seconds=cell_seconds), paths):
+    run_one = partial(run_notebook, cell_seconds=cell_seconds)
+    for run in pool.map(run_one, paths[::-1]):  # the short ones last
         text = nbformat.writes(run.notebook) + "\n"
         write_atomically(executed / run.path.name, text)
         if write and not run.failed_in:
@@ -140,7 +141,7 @@ def run_course(
         sections = {name: round(s, 2) for name, s in run.sections.items()}
         row = {"name": run.path.stem, "seconds": round(run.seconds, 2)}
         rows.append(row | {"ok": not run.failed_in, "sections": sections})
-    timing = json.dumps({"notebooks": rows}, indent=2) + "\n"
+    timing = json.dumps({"notebooks": rows[::-1]}, indent=2) + "\n"
     write_atomically(executed / "timing.json", timing)
     return sum(not row["ok"] for row in rows)
 
