@@ -37,4 +37,4 @@ def fit_probe(
 
 def _as_matrix(vectors: ArrayLike) -> np.ndarray:
     vectors = vectors.to_numpy() if hasattr(vectors, "to_numpy") else vectors
-    return check_rows(vectors, name="features").double().numpy()
+    return check_rows(vectors, name="features").numpy()

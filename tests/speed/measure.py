@@ -1,7 +1,8 @@
 """How fast this machine is, mostly as ratios: tests/speed/measure.py [--only embed]
 
 Seconds of one machine say little on another, and little on the same one an hour later.
-So two ways are timed in turn in one run, and their medians of five are divided.
+So two ways are timed in turn in one run, and their medians of five (of the course:
+of three) are divided.
 """
 
 import argparse
@@ -91,12 +92,8 @@ def alternate(*ways: Callable[[], object], repeats: int = REPEATS) -> list[float
 
 def run(*command: object, **environment: str) -> str:
     """Run Python in a process of its own and return what it prints."""
-    return subprocess.check_output(
-        [sys.executable, *map(str, command)],
-        text=True,
-        cwd=PROJECT,
-        env={**os.environ, **environment},
-    )
+    words, env = [sys.executable, *map(str, command)], {**os.environ, **environment}
+    return subprocess.check_output(words, text=True, cwd=PROJECT, env=env)
 
 
 def whisper_encoder(
@@ -263,19 +260,21 @@ def measure_start() -> dict[str, float]:
     return {"import_s": with_ - without, "load_s": statistics.median(loads)}
 
 
-def measure_course() -> dict[str, float]:
-    """All notebooks and the book on an empty cache: alone, then beside a busy loop."""
-    busy_loop = [sys.executable, "-c", "while True: pass"]
-    script, seconds = PROJECT / "notebooks" / "build" / "course.py", []
-    for other in ([sys.executable, "-c", "pass"], busy_loop):
-        with tempfile.TemporaryDirectory() as cache, subprocess.Popen(other) as process:
-            began = time.perf_counter()
+def measure_course(rounds: int = 3) -> dict[str, float]:
+    """All notebooks and the book on an empty cache, alone and beside a busy loop."""
+    course = [PROJECT / "notebooks" / "build" / "course.py", "run"]
+    took: dict[str, list[float]] = {"pass": [], "while True: pass": []}
+    for code, seconds in [*took.items()] * rounds:
+        other, began = subprocess.Popen([sys.executable, "-c", code]), time.time()
+        with tempfile.TemporaryDirectory() as cache, other:
             try:
-                run(script, "run", CLEPDG_CACHE=cache, OMP_WAIT_POLICY="PASSIVE")
+                run(*course, CLEPDG_CACHE=cache, OMP_WAIT_POLICY="PASSIVE")
             finally:
-                process.kill()
-            seconds.append(time.perf_counter() - began)
-    return {"course_s": seconds[0], "course_busy_ratio": seconds[1] / seconds[0]}
+                other.kill()
+            seconds.append(time.time() - began)
+    print("seconds of each:", took, file=sys.stderr)
+    alone, busy = map(statistics.median, took.values())
+    return {"course_s": alone, "course_busy_ratio": busy / alone}
 
 
 def measure_widgets() -> dict[str, float]:
