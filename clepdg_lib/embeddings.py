@@ -72,12 +72,12 @@ def embed_corpus(
     tower = clap.fingerprint()
     folder = hashlib.sha256(tower.encode()).hexdigest()[:16]
     folder = files.cache_root() / "features" / folder
-    cached: dict[int, Path] = {}
+    cached: dict[int, str] = {}  # not paths, which would take longer than hashing
     rows: dict[int, torch.Tensor] = {}
     for i, path in enumerate(paths if cache else []):
         with suppress(OSError, ValueError):  # a clip or its row is none, or damaged
-            cached[i] = folder / f"{files.sha256(path)}.f32"
-            with open(cached[i], "rb") as file:
+            cached[i] = f"{folder}/{files.sha256(path)}.f32"
+            with open(cached[i], "rb", buffering=0) as file:
                 content = bytearray(file.read())
             row, code = np.frombuffer(content[:-32], np.float32), content[-32:]
             if row.shape == (clap.width,) and hashlib.sha256(row).digest() == code:
@@ -89,7 +89,7 @@ def embed_corpus(
     for i, row in clap.stream_features(read, missing, **how):
         rows[i] = row
         with suppress(KeyError, OSError):  # where there is a cache, and room in it
-            if files.sha256(paths[i]) == cached[i].stem:  # and no other content since
+            if files.sha256(paths[i]) in cached[i]:  # no other content since
                 content = row.numpy().tobytes()
                 code = hashlib.sha256(content).digest()
                 files.write_atomically(cached[i], content + code)

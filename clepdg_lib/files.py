@@ -67,7 +67,7 @@ def write_atomically(path: str | os.PathLike, data: str | bytes) -> Path:
 
 def sha256(path: str | os.PathLike) -> str:
     """SHA-256 of a file's content, in hexadecimal."""
-    with open(os.path.expanduser(path), "rb") as file:
+    with open(os.path.expanduser(path), "rb", buffering=0) as file:
         return hashlib.sha256(file.read()).hexdigest()
 
 
