@@ -260,18 +260,19 @@ def measure_start() -> dict[str, float]:
     return {"import_s": with_ - without, "load_s": statistics.median(loads)}
 
 
-def measure_course(rounds: int = 3) -> dict[str, float]:
+def measure_course() -> dict[str, float]:
     """All notebooks and the book on an empty cache, alone and beside a busy loop."""
     course = [PROJECT / "notebooks" / "build" / "course.py", "run"]
     took: dict[str, list[float]] = {"pass": [], "while True: pass": []}
-    for code, seconds in [*took.items()] * rounds:
-        other, began = subprocess.Popen([sys.executable, "-c", code]), time.time()
+    for code, seconds in [*took.items()] * 3:
+        other = subprocess.Popen([sys.executable, "-c", code])
+        began = time.perf_counter()
         with tempfile.TemporaryDirectory() as cache, other:
             try:
                 run(*course, CLEPDG_CACHE=cache, OMP_WAIT_POLICY="PASSIVE")
             finally:
                 other.kill()
-            seconds.append(time.time() - began)
+            seconds.append(time.perf_counter() - began)
     print("seconds of each:", took, file=sys.stderr)
     alone, busy = map(statistics.median, took.values())
     return {"course_s": alone, "course_busy_ratio": busy / alone}
