@@ -49,7 +49,7 @@ class AudioTower(nn.Module):
     def fingerprint(self) -> str:
         """Hash of the settings and the weights."""
         digest = hashlib.sha256(repr(sorted(self.config.items())).encode())
-        digest.update(b"bfloat16" * self.low_precision)
+        digest.update(b"bfloat16 behind convolutions" * self.low_precision)
         for _, tensor in sorted(self.state_dict().items()):
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
@@ -105,7 +105,7 @@ class WhisperTower(AudioTower):
         """A copy that multiplies in bfloat16; it is none of the weights to be saved."""
         encoder = copy.deepcopy(self.encoder)
         for part in encoder.modules():
-            if isinstance(part, nn.Linear | nn.Conv1d):
+            if isinstance(part, nn.Linear):  # convolutions in 16 bits cost precision
                 part.bfloat16()
             elif isinstance(part, nn.LayerNorm):  # the sum along blocks stays float32
                 part.register_forward_hook(lambda *call: call[2].bfloat16())
@@ -134,7 +134,6 @@ class WhisperTower(AudioTower):
     def encode(self, waves: Sequence[Tensor]) -> Tensor:
         mels, within = self.spectrograms(waves)
         encoder = self.low_encoder if self.low_precision else self.encoder
-        mels = mels.to(encoder.conv1.weight.dtype)
         hidden = F.gelu(encoder.conv1(mels)) * within[:, None]
         hidden = F.gelu(encoder.conv2(hidden)).mT.contiguous()  # (n, T, D)
         hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]

@@ -425,8 +425,8 @@ def test_the_bundled_model_loads_quickly_and_quietly():
 
 def test_sixteen_bits_change_little_and_have_features_of_their_own(tmp_path):
     plain, fast = (load_clap("clap-mini", bfloat16=narrow) for narrow in (False, True))
-    corpus = load_corpus("emosynth").select(splits="test", domains="hall")
-    clips = [corpus.read(i) for i in range(6)]
+    corpus = load_corpus("emosynth").select(splits="test")
+    clips = [corpus.read(i) for i in range(0, len(corpus), 8)]  # in all domains
     one, other = plain.embed_audio(clips), fast.embed_audio(clips)
     assert (one * other).sum(dim=1).min() > 0.9999 and not one.equal(other)
     assert plain.fingerprint() != fast.fingerprint()
